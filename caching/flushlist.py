@@ -1,0 +1,140 @@
+"""The flush list: a numbered list, in the cache, of everything that was flushed.
+
+==================  ==========================================  =======================
+key                 value                                       life
+==================  ==========================================  =======================
+``position``        the number of the newest flush              no expiry
+``flush:<number>``  what was flushed (a ``Record``)             ``RECORD_LIFE`` seconds
+==================  ==========================================  =======================
+
+The position is created with ``add`` and moved with ``incr`` only, so it never goes back. A
+lost position begins a new life of the list, with numbers far above those of the old one: all
+older results then lie behind a gap and are not served. This module is the only one that
+writes these keys.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from . import codec
+from .servers import CacheDown, Server
+from .reports import logger
+
+#: Seconds that a record is kept; results from before it are then behind a gap.
+RECORD_LIFE: Final = 3600
+
+#: Positions begin at the nanoseconds since 1970: a smaller number is not one of ours. Django's
+#: Redis backend, for one, may count a lost key from 1.
+SMALLEST: Final = 10**18
+
+FORMAT: Final = 1
+
+#: Above this a record names no tables: it must fit every cache.
+MAX_RECORD_BYTES: Final = 100_000
+
+
+class Record(NamedTuple):
+    """One flush: the tables it touched (None for all) and when, in seconds since 1970."""
+
+    tables: frozenset[str] | None
+    time: float = 0.0
+
+
+#: What a record means that cannot be read.
+UNREADABLE: Final = Record(None)
+
+
+class FlushList:
+    """The list in one cache, under one prefix."""
+
+    def __init__(self, server: Server, prefix: str) -> None:
+        self.server = server
+        self.prefix = prefix
+        self.position_key = f"{prefix}position"
+
+    def append(self, record: Record, seen: int) -> int:
+        """Append ``record`` and return its number, which is above ``seen``.
+
+        Raises ``CacheDown`` unless the list is known to hold the record. ``seen`` is the
+        highest number known to this process.
+        """
+        number = self.server.incr(self.position_key)
+        if number is None or number < SMALLEST or number <= seen:
+            self.restart(seen, lost=number is None)
+            number = self.server.incr(self.position_key)
+        if number is None or number < SMALLEST or number <= seen:
+            raise self._broken(f"incr of {self.position_key} gave {number!r}")
+        key, value = self.key(number), pack(record)
+        # add() says whether it worked, with every client and every option; set() does not.
+        if not self.server.add(key, value, RECORD_LIFE):
+            self.server.set(key, value, RECORD_LIFE)
+            if self.server.get_many([key]).get(key) != value:
+                raise self._broken(f"the record {key} was not stored")
+        self.server.recovered("append")
+        return number
+
+    def read(self, numbers: Iterable[int]) -> dict[int, Record]:
+        """Return the records that are there, by number."""
+        keys = {self.key(number): number for number in numbers}
+        return {keys[key]: unpack(value) for key, value in self.server.get_many(keys).items()}
+
+    def position(self) -> int | None:
+        """Return the number of the newest flush; None where the list has none."""
+        return valid(self.server.get_many([self.position_key]).get(self.position_key))
+
+    def restart(self, seen: int, lost: bool) -> int | None:
+        """Begin a new life, above ``seen``; return where it (or somebody else's) begins.
+
+        Unless the position is ``lost``, the wrong one is removed first. Never ``set``: of
+        several processes that begin at once, one wins.
+        """
+        if not lost:
+            self.server.delete(self.position_key)
+        start = max(time.time_ns(), seen + 1) + secrets.randbelow(1 << 16)
+        self.server.add(self.position_key, start, None)
+        position = self.position()
+        if position is None:  # a client that keeps its failures to itself
+            self.server.failed("restart", "it does not keep the position of the flush list")
+        else:
+            self.server.recovered("restart")
+            logger.warning("the flush list was lost or is new; it begins at %d", position)
+        return position
+
+    def abandon(self) -> None:
+        """Remove the position, so that nobody serves what is in the cache."""
+        self.server.delete(self.position_key)
+
+    def key(self, number: int) -> str:
+        """Return the key of the record ``number``."""
+        return f"{self.prefix}flush:{number}"
+
+    def _broken(self, problem: str) -> CacheDown:
+        self.server.failed("append", problem)
+        return CacheDown(problem)
+
+
+def valid(position: Any) -> int | None:
+    """Return ``position`` if it can be one."""
+    return position if type(position) is int and position >= SMALLEST else None
+
+
+def pack(record: Record) -> bytes:
+    """Return ``record`` as bytes, without its tables if they are too many."""
+    tables = None if record.tables is None else sorted(record.tables)
+    value = codec.dumps((FORMAT, tables, record.time))
+    return value if len(value) <= MAX_RECORD_BYTES else codec.dumps((FORMAT, None, record.time))
+
+
+def unpack(value: Any) -> Record:
+    """Return the record; one that cannot be read stands for everything."""
+    try:
+        form, tables, moment = codec.loads(value)
+        if form == FORMAT:
+            return Record(None if tables is None else frozenset(tables), moment)
+    except Exception:  # pickle raises anything at all for bytes that are not ours
+        pass
+    return UNREADABLE

@@ -1,0 +1,274 @@
+"""Each process's picture of the flush list: what was flushed, and at which number.
+
+    A result is served if and only if nothing it depends on was flushed after its number.
+
+The picture is caught up with the list when a read finds that the position has moved: the new
+records are fetched once, for all threads. Locks are taken here and nowhere else.
+
+Why it is safe to look without the lock: the numbers in ``_flushed`` and ``floor`` only ever
+grow, and ``position`` is raised after them. Who sees a position sees every flush up to it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from time import monotonic, time
+from typing import Any, Final
+
+from . import servers
+from .conf import conf
+from .flushlist import FlushList, Record, valid
+from .servers import CacheDown, server
+from .reports import logger, stats
+
+#: Seconds after which a number without a record means that its writer died, and flushes all.
+PATIENCE: Final = 1.0
+#: Records fetched in one round trip.
+BATCH: Final = 500
+#: Records behind the position that are fetched at most; behind that, all is taken as flushed.
+REACH: Final = 10_000
+#: A number without a record is waited for only if it is among the last so many.
+RECENT: Final = 1_000
+#: Records below the floor that are fetched to judge an older result.
+BACKWARDS: Final = 2_000
+#: Seconds to wait for another thread that catches up, before reading from the database.
+LOCK_TIMEOUT: Final = 0.5
+
+
+class Index:
+    """The picture of one flush list."""
+
+    def __init__(self, flush_list: FlushList) -> None:
+        self.list = flush_list
+        self.position = 0
+        #: Every flush above this number is known.
+        self.floor = 0
+        self.since = monotonic()
+        self._flushed: dict[str, int] = {}
+        self._learned: dict[str, float] = {}
+        self._everything_learned = monotonic()
+        self._holes: dict[int, float] = {}
+        self._bottom = 0
+        self._owed: Record | None = None
+        self._lock = threading.Lock()
+
+    # Reading
+
+    def observe(self, position: Any, seen: int) -> int | None:
+        """Return the position to judge by, for one that a read found; None where there is none.
+
+        ``seen`` is what ``self.position`` was *before* the read was sent. The position never
+        goes back, so a lower one is of an older life (a reply that is merely late is not lower
+        than what was seen before it was asked for).
+        """
+        found = valid(position)
+        if found is not None and found < seen:
+            found = self.list.position()
+        if found is None or found < seen:
+            found = self.list.restart(max(seen, self.position), lost=position is None)
+        return found
+
+    def catch_up(self, position: int) -> bool:
+        """Learn the flushes up to ``position``; False where that could not be done in time."""
+        if position <= self.position and not self._holes:
+            return True
+        if not self._lock.acquire(timeout=LOCK_TIMEOUT):
+            return False
+        try:
+            if position > self.position:
+                self._forward(position)
+            if self._holes:
+                self._fill_holes()
+        finally:
+            self._lock.release()
+        return True
+
+    def flushed_after(self, number: int, tables: Iterable[str]) -> str | None:
+        """Return why a result of ``number`` is not served; None if it is."""
+        if number < self.floor:
+            self._backward(number)
+            if number < self.floor:
+                return "it is older than what is known of the flush list"
+        flushed = self._flushed
+        for table in tables:
+            if flushed.get(table, 0) > number:
+                return f"{table} was written, flush {flushed[table]}"
+        if self._holes and any(hole > number for hole in list(self._holes)):
+            return "a flush is under way"
+        return None
+
+    def quiet_for(self, seconds: float, tables: Iterable[str]) -> bool:
+        """Whether nothing of ``tables`` was flushed within the last ``seconds``."""
+        then = monotonic() - seconds
+        learned = self._learned
+        return (
+            self.since < then
+            and self._everything_learned < then
+            and all(learned.get(table, 0.0) < then for table in tables)
+        )
+
+    def _forward(self, position: int) -> None:
+        start = self.position
+        if start == 0 or position - start > REACH:
+            self._start_at(position)
+        else:
+            for first in range(start + 1, position + 1, BATCH):
+                numbers = range(first, min(first + BATCH, position + 1))
+                records = self.list.read(numbers)
+                for number in numbers:
+                    self._learn(number, records.get(number), position)
+        self.position = position
+
+    def _learn(self, number: int, record: Record | None, position: int) -> None:
+        if record is not None:
+            self._apply(number, record)
+        elif position - number > RECENT:
+            self._raise_floor(number)
+        else:
+            self._holes.setdefault(number, monotonic())
+
+    def _apply(self, number: int, record: Record) -> None:
+        if record.tables is None:
+            self._raise_floor(number)
+            return
+        now = monotonic()
+        for table in record.tables:
+            self._flushed[table] = max(number, self._flushed.get(table, 0))
+            self._learned[table] = now
+
+    def _raise_floor(self, number: int) -> None:
+        """Take everything up to ``number`` as flushed, for good."""
+        self._bottom = max(self._bottom, number)
+        self._start_at(number)
+
+    def _start_at(self, number: int) -> None:
+        """Know nothing of the flushes up to ``number``; they may be read backwards."""
+        self._everything_learned = monotonic()
+        self.floor = max(self.floor, number)
+        for hole in [hole for hole in self._holes if hole <= number]:
+            del self._holes[hole]
+
+    def _fill_holes(self) -> None:
+        for number, record in self.list.read(list(self._holes)).items():
+            self._apply(number, record)
+            self._holes.pop(number, None)
+        late = [hole for hole, since in self._holes.items() if monotonic() - since > PATIENCE]
+        if late:
+            logger.warning("flush %d never came; everything before it is flushed", max(late))
+            self._raise_floor(max(late))
+
+    def _backward(self, number: int) -> None:
+        """Lower the floor to ``number`` if the records down to it are there to be read."""
+        if number < self._bottom or self.floor - number > BACKWARDS:
+            return
+        if not self._lock.acquire(timeout=LOCK_TIMEOUT):
+            return
+        try:
+            while number < self.floor and self._bottom <= number:
+                self._step_back(max(number, self.floor - BATCH))
+        finally:
+            self._lock.release()
+
+    def _step_back(self, target: int) -> None:
+        numbers = range(self.floor, target, -1)
+        records = self.list.read(numbers)
+        for number in numbers:
+            record = records.get(number)
+            if record is None or record.tables is None:
+                self._bottom = self.floor = number
+                return
+            for table in record.tables:
+                self._flushed[table] = max(number, self._flushed.get(table, 0))
+            self.floor = number - 1
+
+    # Writing
+
+    def flush(self, tables: frozenset[str] | None) -> None:
+        """Append a flush of ``tables`` (None for all). Never raises: what fails is owed."""
+        if tables is not None and not tables:
+            return
+        with self._lock:
+            self._owed = merge(self._owed, Record(tables, time()))
+        self.settle()
+
+    @property
+    def owes(self) -> bool:
+        """Whether a flush did not reach the list yet. This process then serves nothing."""
+        return self._owed is not None
+
+    def settle(self) -> bool:
+        """Append what is owed; return whether nothing is owed any more."""
+        with self._lock:
+            record = self._owed
+            if record is None:
+                return True
+            try:
+                number = self.list.append(record, self.position)
+            except CacheDown:
+                number = 0
+            else:
+                self._owed = None
+                if number == self.position + 1 and self.position:
+                    self._apply(number, record)
+                    self.position = number
+        if number:
+            stats.flush(record.tables, number)
+            return True
+        try:
+            self.list.abandon()
+        except CacheDown:
+            logger.debug("the position could not be removed either")
+        return False
+
+
+def merge(one: Record | None, other: Record) -> Record:
+    """Return the record that flushes what both flush."""
+    if one is None:
+        return other
+    if one.tables is None or other.tables is None:
+        return Record(None, other.time)
+    return Record(one.tables | other.tables, other.time)
+
+
+_indexes: dict[tuple[str, str], Index] = {}
+_lock = threading.Lock()
+
+
+def index() -> Index:
+    """Return the index of the flush list that the settings name.
+
+    The key of the list, as the cache spells it, is part of its identity: caches whose key
+    function differs by tenant have as many lists.
+    """
+    alias, prefix = conf.flush_list_cache, conf.prefix
+    backing = server(alias)
+    identity = alias, backing.cache.make_key(f"{prefix}position")
+    found = _indexes.get(identity)
+    if found is None:
+        with _lock:
+            found = _indexes.setdefault(identity, Index(FlushList(backing, prefix)))
+    return found
+
+
+def settle_all(**kwargs: object) -> None:
+    """Append what is owed anywhere: at the end of a request, and when the process ends."""
+    for found in list(_indexes.values()):
+        if found.owes:
+            found.settle()
+
+
+def reset(**kwargs: object) -> None:
+    """Forget all that is known; the lists in the caches stay. For tests, and after a fork."""
+    _indexes.clear()
+    servers.reset()
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _indexes.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

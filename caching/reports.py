@@ -1,0 +1,90 @@
+"""Counters and signals. Imports nothing of ours, so that every room may report here.
+
+The counters are of this process, since it started or since ``stats.reset()``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Any, Final
+
+from django.dispatch import Signal
+
+logger: Final = logging.getLogger("caching")
+
+#: Sent with ``sender`` (the model, or None for a function), ``key`` and ``number``.
+cache_hit: Final = Signal()
+#: Sent with ``sender`` (the model, or None for a function), ``key`` and ``reason``.
+cache_miss: Final = Signal()
+#: Sent with ``sender`` None, ``tables`` (a frozenset of names, or None for all) and ``number``.
+flushed: Final = Signal()
+
+
+class Stats:
+    """What this process did: ``hits``, ``misses``, ``stores``, ``flushes`` and ``uncached``.
+
+    ``hits``, ``misses`` and ``stores`` count by model label (``"function"`` for functions and
+    fragments), ``uncached`` by model label and reason. Counting is not locked: under threads a
+    figure may be a little low.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Set every counter to zero."""
+        self.hits: Counter[str] = Counter()
+        self.misses: Counter[str] = Counter()
+        self.stores: Counter[str] = Counter()
+        self.uncached: Counter[tuple[str, str]] = Counter()
+        self.flushes = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the totals and the figures of each model as plain values."""
+        return {
+            "hits": self.hits.total(),
+            "misses": self.misses.total(),
+            "stores": self.stores.total(),
+            "uncached": self.uncached.total(),
+            "flushes": self.flushes,
+            "models": {
+                label: {"hits": self.hits[label], "misses": self.misses[label], "stores": self.stores[label]}
+                for label in sorted({*self.hits, *self.misses, *self.stores})
+            },
+            "reasons": {f"{label}: {reason}": n for (label, reason), n in self.uncached.items()},
+        }
+
+    def hit(self, model: Any, key: str, number: int) -> None:
+        self.hits[label_of(model)] += 1
+        logger.debug("hit %s %s at %d", label_of(model), key, number)
+        if cache_hit.has_listeners(model):
+            cache_hit.send(model, key=key, number=number)
+
+    def miss(self, model: Any, key: str, reason: str) -> None:
+        self.misses[label_of(model)] += 1
+        logger.debug("miss %s %s: %s", label_of(model), key, reason)
+        if cache_miss.has_listeners(model):
+            cache_miss.send(model, key=key, reason=reason)
+
+    def store(self, model: Any, key: str, number: int) -> None:
+        self.stores[label_of(model)] += 1
+        logger.debug("store %s %s at %d", label_of(model), key, number)
+
+    def refuse(self, model: Any, reason: str) -> None:
+        self.uncached[label_of(model), reason] += 1
+        logger.debug("not cached %s: %s", label_of(model), reason)
+
+    def flush(self, tables: frozenset[str] | None, number: int) -> None:
+        self.flushes += 1
+        logger.debug("flush %s: %s", number, "everything" if tables is None else ", ".join(sorted(tables)))
+        if flushed.has_listeners(None):
+            flushed.send(None, tables=tables, number=number)
+
+
+def label_of(model: Any) -> str:
+    """Return ``app.model`` for a model, ``"function"`` for None."""
+    return model._meta.label if model is not None else "function"
+
+
+stats: Final = Stats()

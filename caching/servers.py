@@ -1,0 +1,134 @@
+"""Django's caches, with one kind of failure and a breaker.
+
+Clients raise whatever they like when a server is gone; here all of it becomes
+``CacheDown``, logged once an outage, and reads then leave the server alone for a while.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any, Final
+
+from django.core.cache import caches
+from django.core.cache.backends.dummy import DummyCache
+
+from .reports import logger
+
+#: Seconds that reads leave a failed server alone.
+PAUSE: Final = 1.0
+
+
+class CacheDown(Exception):
+    """The cache did not do what it was asked."""
+
+
+class Server:
+    """The cache of one alias: ``get_many``, ``add``, ``set``, ``incr`` and ``delete``."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.retry_at = 0.0
+        #: The methods that failed when last called. A Redis without memory still reads.
+        self.failing: set[str] = set()
+
+    @property
+    def cache(self) -> Any:
+        """Django's cache of this alias for the present thread."""
+        return caches[self.alias]
+
+    @property
+    def available(self) -> bool:
+        """False for a while after a failure: a read then does not even ask."""
+        return not self.failing or monotonic() >= self.retry_at
+
+    @property
+    def is_dummy(self) -> bool:
+        """Whether nothing is ever kept."""
+        return isinstance(self.cache, DummyCache)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Return what is there of ``keys``."""
+        found: dict[str, Any] = self._ask("get_many", keys)
+        return found
+
+    def add(self, key: str, value: Any, timeout: Any) -> bool:
+        """Store ``value`` where nothing is; return whether that was done."""
+        return bool(self._ask("add", key, value, timeout))
+
+    def set(self, key: str, value: Any, timeout: Any) -> None:
+        """Store ``value``. Some clients keep a failure of this to themselves."""
+        self._ask("set", key, value, timeout)
+
+    def delete(self, key: str) -> None:
+        """Remove ``key``."""
+        self._ask("delete", key)
+
+    def incr(self, key: str) -> int | None:
+        """Return the number after the next; None where there is none to count from."""
+        try:
+            number = self._ask("incr", key)
+        except ValueError:  # Django's word for a missing key
+            return None
+        return number if type(number) is int else None
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        try:
+            answer = getattr(self.cache, method)(*arguments)
+        except Exception as error:  # each client has its own tree of exceptions
+            if method == "incr" and isinstance(error, ValueError):
+                raise
+            self.failed(method, error)
+            raise CacheDown(self.alias) from error
+        if self.failing:
+            self.recovered(method)
+        return answer
+
+    def failed(self, method: str, error: object) -> None:
+        """Note a failure, and log it if it is the first of an outage."""
+        self.retry_at = monotonic() + PAUSE
+        if not self.failing:
+            logger.warning("the cache %r fails; reads go to the database: %r", self.alias, error)
+        self.failing.add(method)
+
+    def recovered(self, method: str) -> None:
+        """Note that ``method`` works; the outage ends with the last method that failed."""
+        if method in self.failing:
+            self.failing.discard(method)
+            if not self.failing:
+                logger.warning("the cache %r answers again", self.alias)
+
+
+_servers: dict[str, Server] = {}
+_lock = threading.Lock()
+_inherited: list[Any] = []
+
+
+def server(alias: str) -> Server:
+    """Return the server of ``alias``, the same for all threads of this process."""
+    found = _servers.get(alias)
+    if found is None:
+        with _lock:
+            found = _servers.setdefault(alias, Server(alias))
+    return found
+
+
+def reset(**kwargs: object) -> None:
+    """Forget outages; a receiver of signals too."""
+    _servers.clear()
+
+
+def _after_fork() -> None:
+    # Parent and child would read each other's replies from the one socket. The clients are
+    # kept, not closed: closing says "quit" to the server in the name of the parent.
+    global _lock
+    _lock = threading.Lock()
+    for alias in list(_servers):
+        _inherited.append(caches[alias])
+        del caches[alias]
+    _servers.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

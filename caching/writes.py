@@ -1,0 +1,176 @@
+"""Capture: every statement of every connection passes here, and writes become flushes.
+
+The place in Django that is leaned on is ``connection.execute_wrappers``, the list behind
+``connection.execute_wrapper()``: a permanent wrapper stands at its front, where the context
+manager, which removes the last, never takes it away.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.core.signals import request_finished, setting_changed
+from django.db import IntegrityError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.models.signals import class_prepared
+
+from . import index, tables, transactions
+from .queries import EVERYTHING, Kind, Statement, abridge, statement
+
+Execute = Callable[[str, Any, bool, dict[str, Any]], Any]
+
+
+def capture(execute: Execute, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    """Run a statement and see to it that what it wrote is flushed; an execute wrapper."""
+    connection, cursor = context["connection"], context["cursor"]
+    found = _statement(sql, connection)
+    if isinstance(cursor.cursor, FetchedCursor):
+        cursor.cursor = cursor.cursor.fetched
+    if found.kind is Kind.READ:
+        if connection.vendor == "sqlite" and not connection.in_atomic_block:
+            transactions.session(connection).cursors.add(cursor)
+        return execute(sql, params, many, context)
+    transactions.settle(connection)
+    if found.kind is Kind.WRITE:
+        return _write(found, execute, sql, params, many, context)
+    result = execute(sql, params, many, context)
+    if found.kind is Kind.LOCK:
+        transactions.locked(connection, "the transaction has taken a lock")
+    elif found.kind is Kind.SESSION:
+        transactions.session(connection).changed = f"the session was changed by {found.verb or 'SET'}"
+    elif found.kind is Kind.ROLLBACK_TO:
+        transactions.rolled_back_to(connection, found.verb)
+    elif found.verb in ("BEGIN", "START", "COMMIT", "END", "ROLLBACK"):
+        transactions.by_hand(connection, begins=found.verb in ("BEGIN", "START"))
+    return result
+
+
+def _statement(sql: Any, connection: Any) -> Statement:
+    if not isinstance(sql, str):
+        try:
+            sql = sql.as_string(connection.connection)  # psycopg.sql.Composable
+        except Exception:  # whatever it is, it cannot be read
+            return EVERYTHING
+    return statement(abridge(sql))
+
+
+def _write(
+    found: Statement, execute: Execute, sql: str, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
+    connection = context["connection"]
+    written = _touched(found)
+    if written is None or written:
+        # Before the statement: one that waits for a lock and fails has waited all the same.
+        transactions.locked(connection, "the transaction has written")
+    wrote_nothing = False
+    try:
+        result = execute(sql, params, many, context)
+        if _returns_rows_late(connection, context["cursor"]):
+            finish(context["cursor"])
+        wrote_nothing = not many and _wrote_nothing(found, context["cursor"])
+        return result
+    except IntegrityError:
+        wrote_nothing = not many and found.tables is not None and len(found.tables) == 1
+        raise
+    finally:
+        if not wrote_nothing:
+            transactions.wrote(connection, written)
+
+
+def _touched(found: Statement) -> frozenset[str] | None:
+    if not tables.apps.models_ready:
+        return None
+    return tables.touched(found.tables, found.verb not in ("INSERT", "UPDATE"))
+
+
+def _wrote_nothing(found: Statement, cursor: Any) -> bool:
+    """Whether a single UPDATE or DELETE met no row. Of other statements 0 proves nothing."""
+    return (
+        found.verb in ("UPDATE", "DELETE")
+        and found.tables is not None
+        and len(found.tables) == 1
+        and not tables.tables().followers.keys() & found.tables
+        and cursor.description is None
+        and cursor.rowcount == 0
+    )
+
+
+def _returns_rows_late(connection: BaseDatabaseWrapper, cursor: Any) -> bool:
+    return connection.vendor == "sqlite" and not connection.in_atomic_block and cursor.description is not None
+
+
+def finish(cursor: Any) -> None:
+    """Fetch the rows of a RETURNING, so that SQLite commits before its flush is appended.
+
+    In autocommit SQLite commits when the last row is fetched. The rows are kept for whoever
+    fetches next from the same cursor.
+    """
+    cursor.cursor = FetchedCursor(cursor.cursor)
+
+
+class FetchedCursor:
+    """A database cursor whose rows have been fetched already."""
+
+    def __init__(self, cursor: Any) -> None:
+        self.fetched = cursor
+        self._rows: list[Any] = cursor.fetchall()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.fetched, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        while (row := self.fetchone()) is not None:
+            yield row
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        return self._rows.pop(0) if self._rows else None
+
+    def fetchmany(self, size: int = 1) -> list[Any]:
+        """Return the next ``size`` rows."""
+        rows, self._rows = self._rows[:size], self._rows[size:]
+        return rows
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+        rows, self._rows = self._rows, []
+        return rows
+
+
+# Hooking up
+
+
+def attach(connection: BaseDatabaseWrapper) -> None:
+    """Put the wrapper on a connection, once, where nobody takes it away."""
+    if capture not in connection.execute_wrappers:
+        connection.execute_wrappers.insert(0, capture)
+
+
+def _connected(sender: object, connection: BaseDatabaseWrapper, **kwargs: object) -> None:
+    attach(connection)
+    transactions.session(connection).reconnected()
+
+
+def _settings_changed(sender: object, setting: str, **kwargs: object) -> None:
+    if setting in ("CACHES", "CACHE_MACHINE", "CACHE_PREFIX"):
+        index.reset()
+        tables.forget()
+
+
+def install() -> None:
+    """Capture the statements of every connection from now on; calling it again does nothing."""
+    connection_created.connect(_connected, dispatch_uid="caching.connected")
+    class_prepared.connect(tables.forget, dispatch_uid="caching.tables")
+    request_finished.connect(transactions.settle_sessions, dispatch_uid="caching.settle")
+    setting_changed.connect(_settings_changed, dispatch_uid="caching.settings")
+    for connection in connections.all(initialized_only=True):
+        attach(connection)  # opened before the models were imported
+    if transactions.settle_sessions not in _at_exit:
+        _at_exit.append(transactions.settle_sessions)
+        atexit.register(transactions.settle_sessions)
+
+
+_at_exit: list[Callable[..., None]] = []

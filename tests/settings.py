@@ -1,0 +1,79 @@
+"""Settings of the test suite; the servers are named by environment variables.
+
+``TEST_DATABASE`` is ``sqlite`` (default), ``postgresql`` or ``mariadb``; ``TEST_CACHE`` is
+``locmem`` (default), ``memcached``, ``pylibmc`` or ``redis``. ``TEST_SUFFIX`` sets runs apart
+that share a server.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+SECRET_KEY = "tests"
+DEBUG = True
+USE_TZ = True
+LANGUAGE_CODE = "en"
+MIGRATION_MODULES = {"auth": None, "contenttypes": None}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "caching",
+    "tests.testapp",
+]
+
+_directory = tempfile.mkdtemp(prefix="caching-tests-")
+
+
+def _database(name: str) -> dict[str, object]:
+    kind = os.environ.get("TEST_DATABASE", "sqlite")
+    if kind == "postgresql":
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": name + os.environ.get("TEST_SUFFIX", ""),
+            "USER": os.environ.get("PGUSER", "postgres"),
+            "HOST": os.environ.get("PGHOST", "127.0.0.1"),
+            "PORT": os.environ.get("PGPORT", "5432"),
+        }
+    if kind == "mariadb":
+        return {
+            "ENGINE": "django.db.backends.mysql",
+            "NAME": name + os.environ.get("TEST_SUFFIX", ""),
+            "USER": os.environ.get("MYSQL_USER", "root"),
+            "PASSWORD": os.environ.get("MYSQL_PASSWORD", ""),
+            "HOST": os.environ.get("MYSQL_HOST", "127.0.0.1"),
+            "PORT": os.environ.get("MYSQL_PORT", "3306"),
+            "TEST": {"CHARSET": "utf8mb4"},
+        }
+    # A file: threads and processes of the tests share it, as they would share a server.
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.path.join(_directory, f"{name}.sqlite3"),
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
+        "TEST": {"NAME": os.path.join(_directory, f"test_{name}.sqlite3")},
+    }
+
+
+DATABASES = {"default": _database("caching"), "other": _database("caching_other")}
+
+_caches: dict[str, dict[str, object]] = {
+    "locmem": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    },
+    "memcached": {
+        "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
+        "LOCATION": os.environ.get("TEST_MEMCACHED", "127.0.0.1:11211"),
+    },
+    "pylibmc": {
+        "BACKEND": "django.core.cache.backends.memcached.PyLibMCCache",
+        "LOCATION": os.environ.get("TEST_MEMCACHED", "127.0.0.1:11211"),
+    },
+    "redis": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": os.environ.get("TEST_REDIS", "redis://127.0.0.1:6379/7"),
+    },
+}
+CACHES = {"default": _caches[os.environ.get("TEST_CACHE", "locmem")] | {"KEY_PREFIX": "caching-tests" + os.environ.get("TEST_SUFFIX", "")}}
+CACHE_MACHINE = {"TIMEOUT": 300}
