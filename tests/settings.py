@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import tempfile
 
+from tests import servers
+
 SECRET_KEY = "tests"
 DEBUG = True
 USE_TZ = True
@@ -57,23 +59,22 @@ def _database(name: str) -> dict[str, object]:
 
 DATABASES = {"default": _database("caching"), "other": _database("caching_other")}
 
-_caches: dict[str, dict[str, object]] = {
-    "locmem": {
-        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-        "OPTIONS": {"MAX_ENTRIES": 100_000},
-    },
-    "memcached": {
-        "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
-        "LOCATION": os.environ.get("TEST_MEMCACHED", "127.0.0.1:11211"),
-    },
-    "pylibmc": {
-        "BACKEND": "django.core.cache.backends.memcached.PyLibMCCache",
-        "LOCATION": os.environ.get("TEST_MEMCACHED", "127.0.0.1:11211"),
-    },
-    "redis": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
-        "LOCATION": os.environ.get("TEST_REDIS", "redis://127.0.0.1:6379/7"),
-    },
-}
-CACHES = {"default": _caches[os.environ.get("TEST_CACHE", "locmem")] | {"KEY_PREFIX": "caching-tests" + os.environ.get("TEST_SUFFIX", "")}}
+
+def _cache() -> dict[str, object]:
+    kind = os.environ.get("TEST_CACHE", "locmem")
+    if kind == "locmem":
+        return {
+            "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+            "OPTIONS": {"MAX_ENTRIES": 100_000},
+        }
+    backends = {
+        "memcached": "django.core.cache.backends.memcached.PyMemcacheCache",
+        "pylibmc": "django.core.cache.backends.memcached.PyLibMCCache",
+        "redis": "django.core.cache.backends.redis.RedisCache",
+    }
+    server = "redis" if kind == "redis" else "memcached"
+    return {"BACKEND": backends[kind], "LOCATION": servers.location(server)}
+
+
+CACHES = {"default": _cache() | {"KEY_PREFIX": "caching-tests" + os.environ.get("TEST_SUFFIX", "")}}
 CACHE_MACHINE = {"TIMEOUT": 300}
