@@ -44,8 +44,15 @@ M = TypeVar("M", bound=models.Model, covariant=True)
 
 if TYPE_CHECKING:
     _Model = models.Model
-    _QuerySet = models.QuerySet[M, M]
     _RawQuerySet = RawQuerySet[Any]
+
+    class _QuerySet(models.QuerySet[M, M]):
+        """What Django's own class has and its stubs do not tell."""
+
+        _for_write: bool
+        _chain: Any
+        _clone: Any
+
 else:
     _Model = object
     _QuerySet = models.QuerySet
@@ -68,7 +75,8 @@ class CachingMixin(_Model):
 
     def get_cache_key(self, incl_db: bool = True) -> str:
         """Return a text that names this object; without its database if ``incl_db`` is False."""
-        key = f"o:{self._meta.concrete_model._meta.label_lower}:{self.pk}"
+        model = self._meta.concrete_model or type(self)
+        key = f"o:{model._meta.label_lower}:{self.pk}"
         return f"{key}:{self._state.db}" if incl_db else key
 
     def flush_key(self) -> str:
@@ -177,7 +185,7 @@ class CachingQuerySet(_QuerySet[M]):
         """Return the aggregates, from the cache if they are there."""
         return super(CachingQuerySet, self._reading(self._timeout)).aggregate(*args, **kwargs)
 
-    def raw(self, raw_query: str, params: Any = (), *args: Any, **kwargs: Any) -> CachingRawQuerySet:
+    def raw(self, raw_query: Any, params: Any = (), *args: Any, **kwargs: Any) -> CachingRawQuerySet:
         """Return a raw queryset whose answer is cached for ``timeout`` seconds (a keyword)."""
         timeout = kwargs.pop("timeout", DEFAULT_TIMEOUT)
         return CachingRawQuerySet.adopt(super().raw(raw_query, params, *args, **kwargs), timeout)
@@ -218,7 +226,8 @@ class CachingQuerySet(_QuerySet[M]):
         if self._result_cache is None:
             read = self._read(self._timeout)
             if not read.reason:
-                objects = list(self._iterable_class(self._stand_in(read)))
+                rows: Any = self._iterable_class(self._stand_in(read))
+                objects = list(rows)
                 if read.key and not read.reason:
                     mark(objects, read.hit)
                 self._result_cache = objects
@@ -253,6 +262,7 @@ class CachingRawQuerySet(_RawQuerySet):
     """
 
     timeout: Any = DEFAULT_TIMEOUT
+    _result_cache: list[Any] | None
 
     @classmethod
     def adopt(cls, raw: RawQuerySet[Any], timeout: Any) -> CachingRawQuerySet:

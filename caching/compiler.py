@@ -10,7 +10,7 @@ What is leaned on, all of it here: ``Query.get_compiler`` and ``Query.get_aggreg
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import cache, partial
 from itertools import chain
 from typing import Any, Final
 
@@ -41,7 +41,8 @@ class CachingQuery(Query):
 
     def get_compiler(self, using: Any = None, connection: Any = None, elide_empty: bool = True) -> Any:
         compiler = super().get_compiler(using, connection, elide_empty)
-        return caching_class(type(compiler))(self, compiler.connection, compiler.using, elide_empty)
+        backend: Any = type(compiler)
+        return caching_class(backend)(self, compiler.connection, compiler.using, elide_empty)
 
     def get_aggregation(self, using: str, aggregate_exprs: dict[str, Any]) -> dict[str, Any]:
         self.aggregation = Aggregation(self.read, aggregate_exprs)
@@ -98,9 +99,9 @@ class Aggregation:
 #: What an aggregate over a subquery may be made of. Its SQL is not seen here, so that a
 #: function which is not in this list might do anything.
 _PARTS: Final = frozenset(
-    "Aggregate ArrayAgg Avg BitAnd BitOr BitXor BoolAnd BoolOr Case Cast Coalesce CombinedExpression Corr Count "
-    "CovarPop ExpressionWrapper F JSONBAgg Max Min OrderBy Q RegrAvgX RegrAvgY RegrCount RegrIntercept RegrR2 "
-    "RegrSXX RegrSXY RegrSYY RegrSlope StdDev StringAgg Sum Value Variance When".split()
+    "Aggregate ArrayAgg Avg BitAnd BitOr BitXor BoolAnd BoolOr Case Cast Coalesce CombinedExpression "
+    "Corr Count CovarPop ExpressionWrapper F JSONBAgg Max Min OrderBy Q RegrAvgX RegrAvgY RegrCount "
+    "RegrIntercept RegrR2 RegrSXX RegrSXY RegrSYY RegrSlope StdDev StringAgg Sum Value Variance When".split()
 )
 
 
@@ -165,8 +166,8 @@ class CachingCompiler(SQLCompiler):
         return [rows]
 
 
-@lru_cache(maxsize=None)
-def caching_class(compiler: type[SQLCompiler]) -> type[CachingCompiler]:
+@cache
+def caching_class(compiler: Any) -> type[CachingCompiler]:
     """Return the class of a backend's compiler with ``CachingCompiler`` mixed in."""
     return type("CachingCompiler", (CachingCompiler, compiler), {})
 
@@ -180,7 +181,8 @@ class CachingRawQuery(RawQuery):
 
     def _ask(self) -> tuple[list[str], list[Any]]:
         columns: list[str] = super().get_columns()
-        with self.cursor as cursor:
+        cursor: Any = self.cursor
+        with cursor:
             self.cursor = None
             return columns, list(cursor)
 

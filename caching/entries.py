@@ -11,8 +11,8 @@ from . import codec
 from .conf import conf
 from .flushlist import valid
 from .index import Index, index
-from .servers import CacheDown, server
 from .reports import logger
+from .servers import CacheDown, server
 
 #: Raised when an entry of an older release could be misread.
 FORMAT: Final = 1

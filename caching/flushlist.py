@@ -21,8 +21,8 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from . import codec
-from .servers import CacheDown, Server
 from .reports import logger
+from .servers import CacheDown, Server
 
 #: Seconds that a record is kept; results from before it are then behind a gap.
 RECORD_LIFE: Final = 3600

@@ -20,8 +20,8 @@ from typing import Any, Final
 from . import servers
 from .conf import conf
 from .flushlist import FlushList, Record, valid
-from .servers import CacheDown, server
 from .reports import logger, stats
+from .servers import CacheDown, server
 
 #: Seconds after which a number without a record means that its writer died, and flushes all.
 PATIENCE: Final = 1.0
@@ -198,17 +198,27 @@ class Index:
         """Whether a flush did not reach the list yet. This process then serves nothing."""
         return self._owed is not None
 
+    def _append(self, record: Record) -> int:
+        """Append ``record`` and return its number; 0 where that failed."""
+        outage = bool(self.list.server.failing)
+        try:
+            return self.list.append(record, self.position)
+        except CacheDown:
+            if outage:
+                return 0
+        try:  # the connection may have been at fault; the next one is new
+            return self.list.append(record, self.position)
+        except CacheDown:
+            return 0
+
     def settle(self) -> bool:
         """Append what is owed; return whether nothing is owed any more."""
         with self._lock:
             record = self._owed
             if record is None:
                 return True
-            try:
-                number = self.list.append(record, self.position)
-            except CacheDown:
-                number = 0
-            else:
+            number = self._append(record)
+            if number:
                 self._owed = None
                 if number == self.position + 1 and self.position:
                     self._apply(number, record)

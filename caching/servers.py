@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -87,7 +88,13 @@ class Server:
         return answer
 
     def failed(self, method: str, error: object) -> None:
-        """Note a failure, and log it if it is the first of an outage."""
+        """Note a failure, and log it if it is the first of an outage.
+
+        The client of this thread is let go: some shun a server for a minute after an error,
+        and a flush cannot wait for that.
+        """
+        with suppress(AttributeError):
+            del caches[self.alias]
         self.retry_at = monotonic() + PAUSE
         if not self.failing:
             logger.warning("the cache %r fails; reads go to the database: %r", self.alias, error)

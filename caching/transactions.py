@@ -1,4 +1,4 @@
-"""What each connection is doing: may it read from the cache, and when is its flush appended?
+"""What each connection is doing: whether it may read from the cache, and when it flushes.
 
 In autocommit a flush is appended as soon as the statement is done. Inside ``atomic`` it waits
 for the commit, as one flush for the whole transaction. The place in Django that is leaned on
@@ -101,7 +101,7 @@ def union(several: Iterable[Tables]) -> Tables:
 def outermost_block(connection: BaseDatabaseWrapper) -> object | None:
     """Return the first atomic block that a test case did not open around the test."""
     for block in connection.atomic_blocks:
-        if not block._from_testcase:
+        if not block._from_testcase:  # type: ignore[attr-defined]
             return block
     return None
 
@@ -109,7 +109,7 @@ def outermost_block(connection: BaseDatabaseWrapper) -> object | None:
 def nonce(connection: BaseDatabaseWrapper) -> str:
     """Return what sets the present test apart from others; empty outside of test cases."""
     for block in reversed(connection.atomic_blocks):
-        if block._from_testcase:
+        if block._from_testcase:  # type: ignore[attr-defined]
             return _nonces.setdefault(block, secrets.token_hex(8))
     return ""
 
@@ -277,9 +277,10 @@ def _begin(connection: BaseDatabaseWrapper, reason: str) -> Transaction:
         transaction.block = outermost_block(connection)
         return transaction
     connection.on_commit(transaction.commit)
-    _, *hook = connection.run_on_commit.pop()
     # At the front, and of no savepoint: it stays until the transaction itself ends.
-    connection.run_on_commit.insert(0, (set(), *hook))
+    hooks: list[Any] = connection.run_on_commit
+    _, *hook = hooks.pop()
+    hooks.insert(0, (set(), *hook))
     return transaction
 
 
@@ -298,7 +299,7 @@ def _present(connection: BaseDatabaseWrapper, known: Session) -> Transaction | N
     return None
 
 
-def identity(connection: BaseDatabaseWrapper) -> tuple[object, ...]:
+def identity(connection: Any) -> tuple[object, ...]:
     """Return what tells this connection's database, session and test from all others."""
     settings = connection.settings_dict
     options = {

@@ -11,6 +11,7 @@ import atexit
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from django.core.exceptions import AppRegistryNotReady
 from django.core.signals import request_finished, setting_changed
 from django.db import IntegrityError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -81,9 +82,10 @@ def _write(
 
 
 def _touched(found: Statement) -> frozenset[str] | None:
-    if not tables.apps.models_ready:
-        return None
-    return tables.touched(found.tables, found.verb not in ("INSERT", "UPDATE"))
+    try:
+        return tables.touched(found.tables, deletes=found.verb not in ("INSERT", "UPDATE"))
+    except AppRegistryNotReady:
+        return None  # a write while the models are still being imported
 
 
 def _wrote_nothing(found: Statement, cursor: Any) -> bool:
@@ -168,9 +170,5 @@ def install() -> None:
     setting_changed.connect(_settings_changed, dispatch_uid="caching.settings")
     for connection in connections.all(initialized_only=True):
         attach(connection)  # opened before the models were imported
-    if transactions.settle_sessions not in _at_exit:
-        _at_exit.append(transactions.settle_sessions)
-        atexit.register(transactions.settle_sessions)
-
-
-_at_exit: list[Callable[..., None]] = []
+    atexit.unregister(transactions.settle_sessions)
+    atexit.register(transactions.settle_sessions)
