@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import threading
+from functools import partial
+from unittest import mock
+
+import pytest
+from django.core.cache import cache
+
+from caching.flushlist import SMALLEST, UNREADABLE, FlushList, Record, pack, unpack
+from caching.servers import CacheDown, server
+from tests.backends import CacheTestCase, LocMem, PyLibMC, PyMemcache, Redis
+from tests.threads import run_threads
+
+
+class FlushListContract:
+    """What the list needs of every cache."""
+
+    def setUp(self) -> None:
+        super().setUp()  # type: ignore[misc]
+        self.list = FlushList(server("default"), "p:")
+
+    def test_numbers_follow_each_other(self) -> None:
+        first = self.list.append(Record(frozenset({"a"})), 0)
+        second = self.list.append(Record(frozenset({"b"})), first)
+        assert first >= SMALLEST
+        assert second == first + 1
+        assert self.list.position() == second
+
+    def test_records_are_read_by_number(self) -> None:
+        record = Record(frozenset({"a", "b"}), 12.5)
+        number = self.list.append(record, 0)
+        everything = self.list.append(Record(None), number)
+        assert self.list.read([number - 1, number, everything]) == {number: record, everything: Record(None)}
+
+    def test_a_lost_position_begins_far_above(self) -> None:
+        number = self.list.append(Record(frozenset({"a"})), 0)
+        cache.delete("p:position")
+        assert self.list.append(Record(frozenset({"a"})), number) > number + 1
+
+    def test_a_position_that_was_counted_from_one_is_replaced(self) -> None:
+        cache.set("p:position", 1, None)
+        assert self.list.append(Record(frozenset({"a"})), 0) > SMALLEST
+
+    def test_a_position_below_the_one_seen_is_replaced(self) -> None:
+        number = self.list.append(Record(frozenset({"a"})), 0)
+        cache.set("p:position", number - 1_000, None)
+        assert self.list.append(Record(frozenset({"a"})), number) > number
+
+    def test_of_two_that_begin_a_life_one_wins(self) -> None:
+        first = self.list.restart(0, lost=True)
+        assert first is not None
+        assert self.list.restart(first + 10**12, lost=True) == first
+
+    def test_abandoned_list_has_no_position(self) -> None:
+        self.list.append(Record(None), 0)
+        self.list.abandon()
+        assert self.list.position() is None
+
+    def test_appends_of_many_threads_have_each_their_record(self) -> None:
+        self.list.append(Record(frozenset({"first"})), 0)
+        start, numbers = threading.Barrier(4), []
+
+        def append(table: str) -> None:
+            start.wait()
+            for _ in range(25):
+                numbers.append((self.list.append(Record(frozenset({table})), 0), table))
+
+        run_threads(*[partial(append, f"t{i}") for i in range(4)])
+        assert len(dict(numbers)) == 100
+        found = self.list.read(dict(numbers))
+        assert {number: record.tables for number, record in found.items()} == {
+            number: frozenset({table}) for number, table in numbers
+        }
+
+    def test_add_that_fails_and_set_that_works_is_an_append(self) -> None:
+        with mock.patch.object(type(self.list.server), "add", return_value=False):
+            cache.set("p:position", SMALLEST, None)
+            number = self.list.append(Record(frozenset({"a"})), 0)
+        assert self.list.read([number]) == {number: Record(frozenset({"a"}))}
+
+    def test_a_record_that_is_not_kept_is_a_failure(self) -> None:
+        cache.set("p:position", SMALLEST, None)
+        backend = type(self.list.server)
+        with (
+            mock.patch.object(backend, "add", return_value=False),
+            mock.patch.object(backend, "set"),
+            pytest.raises(CacheDown, match="was not stored"),
+        ):
+            self.list.append(Record(frozenset({"a"})), 0)
+
+    def test_incr_that_fails_silently_is_a_failure(self) -> None:
+        with (
+            mock.patch.object(type(self.list.server), "incr", return_value=None),
+            pytest.raises(CacheDown, match="gave None"),
+        ):
+            self.list.append(Record(frozenset({"a"})), 0)
+
+
+class LocMemFlushListTests(FlushListContract, LocMem, CacheTestCase):
+    pass
+
+
+class PyMemcacheFlushListTests(FlushListContract, PyMemcache, CacheTestCase):
+    pass
+
+
+class PyLibMCFlushListTests(FlushListContract, PyLibMC, CacheTestCase):
+    pass
+
+
+class RedisFlushListTests(FlushListContract, Redis, CacheTestCase):
+    pass
+
+
+def test_a_record_of_too_many_tables_stands_for_all() -> None:
+    record = Record(frozenset(f"table_with_a_long_name_{i}" for i in range(10_000)), 1.0)
+    assert unpack(pack(record)) == Record(None, 1.0)
+    assert len(pack(record)) < 100
+
+
+@pytest.mark.parametrize("value", [b"", b"\x80nonsense", None, 7, "text"])
+def test_a_record_that_cannot_be_read_stands_for_all(value: object) -> None:
+    assert unpack(value) == UNREADABLE
+
+
+def test_a_record_of_another_format_stands_for_all() -> None:
+    with mock.patch("caching.flushlist.FORMAT", 99):
+        value = pack(Record(frozenset({"a"})))
+    assert unpack(value) == UNREADABLE
