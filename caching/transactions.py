@@ -140,7 +140,7 @@ def why_not_read(connection: BaseDatabaseWrapper) -> str | None:
     settle(connection)
     if present := _present(connection, known):
         return present.reason
-    if known.changed:
+    if known.changed and connection.connection is not None:
         return known.changed
     if is_manual(connection):
         return "the connection is not in autocommit"

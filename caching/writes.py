@@ -63,18 +63,18 @@ def _write(
 ) -> Any:
     connection = context["connection"]
     written = _touched(found)
-    if written is None or written:
-        # Before the statement: one that waits for a lock and fails has waited all the same.
-        transactions.locked(connection, "the transaction has written")
-    wrote_nothing = False
+    # Before the statement: one that waits for a lock and fails has waited all the same. It may
+    # be a lock on a row of any table, tracked or not.
+    transactions.locked(connection, "the transaction has written")
+    wrote_nothing = written == frozenset()
     try:
         result = execute(sql, params, many, context)
         if _returns_rows_late(connection, context["cursor"]):
             finish(context["cursor"])
-        wrote_nothing = not many and _wrote_nothing(found, context["cursor"])
+        wrote_nothing = wrote_nothing or (not many and _wrote_nothing(found, context["cursor"]))
         return result
     except IntegrityError:
-        wrote_nothing = not many and found.tables is not None and len(found.tables) == 1
+        wrote_nothing = wrote_nothing or (not many and found.tables is not None and len(found.tables) == 1)
         raise
     finally:
         if not wrote_nothing:

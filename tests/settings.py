@@ -15,6 +15,7 @@ from tests import servers
 SECRET_KEY = "tests"
 DEBUG = True
 USE_TZ = True
+TIME_ZONE = "UTC"  # MariaDB knows others only where somebody loaded them
 LANGUAGE_CODE = "en"
 MIGRATION_MODULES = {"auth": None, "contenttypes": None}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
