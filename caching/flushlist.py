@@ -15,6 +15,7 @@ writes these keys.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Iterable
@@ -101,7 +102,8 @@ class FlushList:
             self.server.failed("restart", "it does not keep the position of the flush list")
         else:
             self.server.recovered("restart")
-            logger.warning("the flush list was lost or is new; it begins at %d", position)
+            level = logging.WARNING if seen else logging.DEBUG  # a new process has lost nothing
+            logger.log(level, "the flush list was lost; it begins anew at %d", position)
         return position
 
     def abandon(self) -> None:

@@ -53,6 +53,7 @@ class Index:
         self._bottom = 0
         self._owed: Record | None = None
         self._lock = threading.Lock()
+        self._settling = threading.Lock()
 
     # Reading
 
@@ -186,57 +187,70 @@ class Index:
     # Writing
 
     def flush(self, tables: frozenset[str] | None) -> None:
-        """Append a flush of ``tables`` (None for all). Never raises: what fails is owed."""
+        """Append a flush of ``tables`` (None for all). Never raises: what fails is owed.
+
+        Readers do not wait for it: until the record is there they see that its number has none.
+        """
         if tables is not None and not tables:
             return
-        with self._lock:
-            self._owed = merge(self._owed, Record(tables, time()))
-        self.settle()
+        record = Record(tables, time())
+        if not self._append(record):
+            with self._lock:
+                self._owed = record if self._owed is None else merge(self._owed, record)
+            self._abandon()
+        elif self.owes:
+            self.settle()
 
     @property
     def owes(self) -> bool:
         """Whether a flush did not reach the list yet. This process then serves nothing."""
         return self._owed is not None
 
-    def _append(self, record: Record) -> int:
-        """Append ``record`` and return its number; 0 where that failed."""
-        outage = bool(self.list.server.failing)
-        try:
-            return self.list.append(record, self.position)
-        except CacheDown:
-            if outage:
-                return 0
-        try:  # the connection may have been at fault; the next one is new
-            return self.list.append(record, self.position)
-        except CacheDown:
-            return 0
-
     def settle(self) -> bool:
-        """Append what is owed; return whether nothing is owed any more."""
-        with self._lock:
+        """Append what is owed; return whether nothing is owed any more. Never waits."""
+        if not self._settling.acquire(blocking=False):
+            return False
+        try:
             record = self._owed
-            if record is None:
-                return True
-            number = self._append(record)
-            if number:
-                self._owed = None
-                if number == self.position + 1 and self.position:
-                    self._apply(number, record)
-                    self.position = number
-        if number:
+            if record is not None and self._append(record):
+                with self._lock:
+                    # What came to be owed meanwhile was merged, and is appended next time.
+                    self._owed = None if self._owed is record else self._owed
+        finally:
+            self._settling.release()
+        return not self.owes
+
+    def _append(self, record: Record) -> bool:
+        """Append ``record``; return whether that was done."""
+        attempts = 1 if self.list.server.failing else 2  # the connection may have been at fault
+        for _ in range(attempts):
+            try:
+                number = self.list.append(record, self.position)
+            except CacheDown:
+                continue
+            self._learn_own(number, record)
             stats.flush(record.tables, number)
             return True
+        return False
+
+    def _learn_own(self, number: int, record: Record) -> None:
+        if self._lock.acquire(blocking=False):
+            try:
+                if self.position and number == self.position + 1:
+                    self._apply(number, record)
+                    self.position = number
+            finally:
+                self._lock.release()
+
+    def _abandon(self) -> None:
         try:
             self.list.abandon()
         except CacheDown:
             logger.debug("the position could not be removed either")
-        return False
 
 
-def merge(one: Record | None, other: Record) -> Record:
+def merge(one: Record, other: Record) -> Record:
     """Return the record that flushes what both flush."""
-    if one is None:
-        return other
     if one.tables is None or other.tables is None:
         return Record(None, other.time)
     return Record(one.tables | other.tables, other.time)

@@ -53,7 +53,11 @@ def _database(name: str) -> dict[str, object]:
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.path.join(_directory, f"{name}.sqlite3"),
-        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=wal",
+        },
         "TEST": {"NAME": os.path.join(_directory, f"test_{name}.sqlite3")},
     }
 
