@@ -17,7 +17,7 @@ from django.db.models.signals import class_prepared
 
 from . import tables, transactions
 from .compiler import CachingRawQuery, through
-from .conf import NO_CACHE, conf, fold
+from .conf import NO_CACHE, check_timeout, conf, fold
 from .functions import cached, cached_method, cached_with
 from .index import index
 from .keys import NoKey
@@ -87,20 +87,6 @@ class CachingMixin(_Model):
         """Reload from the database, never from the cache."""
         with no_cache():
             super().refresh_from_db(*args, **kwargs)
-
-
-def check_timeout(timeout: Any) -> Any:
-    """Return ``timeout`` if it is one; raise ``TypeError`` or ``ValueError`` if not."""
-    if timeout is DEFAULT_TIMEOUT or timeout is None or timeout == NO_CACHE:
-        return timeout
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(
-            f"timeout is {timeout!r}; give seconds as a number, None for no expiry, "
-            f"DEFAULT_TIMEOUT or NO_CACHE"
-        )
-    if timeout < 0:
-        raise ValueError(f"timeout is {timeout!r}; give 0 or more seconds, or NO_CACHE")
-    return timeout
 
 
 class CachingQuerySet(_QuerySet[M]):

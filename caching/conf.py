@@ -1,36 +1,135 @@
 """The project's settings, read on each access so that ``override_settings`` works.
 
-No other module touches ``django.conf.settings``.
+No other module touches ``django.conf.settings``. A value that cannot be used raises
+``WrongSetting`` when it is asked for; the system checks say the same before the site starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 from django.conf import settings
 from django.core.cache import DEFAULT_CACHE_ALIAS
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 #: A timeout that means "do not cache this".
 NO_CACHE: Final = -1
 
-#: The names that ``CACHE_MACHINE`` may hold, and what each takes.
-OPTIONS: Final[Mapping[str, str]] = {
-    "CACHE": "the alias in CACHES of the cache that holds the results",
-    "FLUSH_LIST_CACHE": "the alias in CACHES of the cache that holds the flush list",
-    "PREFIX": "a string that starts each key, 100 characters at most",
-    "TIMEOUT": "seconds as a number above 0, or None for no expiry",
-    "COUNT_TIMEOUT": "seconds as a number above 0, or None for no expiry",
-    "LOCALE": "True or False",
-    "CACHE_EMPTY": "True or False",
-    "TABLES": "a list of table names, or a dict of table name to the tables it is derived from",
-    "FUNCTIONS": "a list of names of SQL functions whose result depends on their arguments alone",
-    "REPLICAS": "a dict of database alias to the seconds it may lag behind",
-    "VARY": "a callable that takes a database alias, or the dotted path of one",
-    "MAX_BYTES": "a whole number of bytes above 0",
-    "ENABLED": "True or False",
+
+class WrongSetting(ImproperlyConfigured):
+    """A setting has a value that cannot be used; says which, and what it takes."""
+
+    def __init__(self, problem: str, repair: str) -> None:
+        super().__init__(f"{problem} {repair}")
+        self.problem = problem
+        self.repair = repair
+
+
+def check_timeout(timeout: Any) -> Any:
+    """Return ``timeout`` if it is one; raise ``TypeError`` or ``ValueError`` if not."""
+    if timeout is DEFAULT_TIMEOUT or timeout is None or timeout == NO_CACHE:
+        return timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(
+            f"timeout is {timeout!r}; give seconds as a number, None for no expiry, "
+            f"DEFAULT_TIMEOUT or NO_CACHE"
+        )
+    if not 0 <= timeout < math.inf:
+        raise ValueError(f"timeout is {timeout!r}; give 0 or more seconds, None for no expiry, or NO_CACHE")
+    return timeout
+
+
+def _is_timeout(value: Any) -> bool:
+    try:
+        check_timeout(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_alias(value: Any) -> bool:
+    return isinstance(value, str) and value in settings.CACHES
+
+
+def _is_prefix(value: Any) -> bool:
+    # What memcached refuses in a key: white space, control characters, more than 250 bytes.
+    return (
+        isinstance(value, str)
+        and len(value.encode()) <= 100
+        and not any(c <= " " or c == "\x7f" for c in value)
+    )
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(name, str) for name in value)
+
+
+def _are_tables(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return _are_names(list(value)) and all(map(_are_names, value.values()))
+    return _are_names(value)
+
+
+def _are_replicas(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        alias in settings.DATABASES and type(lag) in (int, float) and 0 <= lag < math.inf
+        for alias, lag in value.items()
+    )
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+class Option(NamedTuple):
+    """One of the names that ``CACHE_MACHINE`` may hold."""
+
+    #: What it takes, in words; ``{caches}`` and ``{databases}`` stand for the aliases there are.
+    takes: str
+    accepts: Callable[[Any], bool]
+    #: The setting of django-cache-machine 1.2 that counts where the option is not given.
+    inherited: str = ""
+
+
+#: The names that ``CACHE_MACHINE`` may hold.
+OPTIONS: Final[Mapping[str, Option]] = {
+    "CACHE": Option("the alias in CACHES of the cache that holds the results: {caches}", _is_alias),
+    "FLUSH_LIST_CACHE": Option(
+        "the alias in CACHES of the cache that holds the flush list: {caches}", _is_alias
+    ),
+    "PREFIX": Option(
+        "a string of 100 bytes at most, without spaces and control characters", _is_prefix, "CACHE_PREFIX"
+    ),
+    "TIMEOUT": Option("0 or more seconds as a number, None for no expiry, or NO_CACHE", _is_timeout),
+    "COUNT_TIMEOUT": Option(
+        "0 or more seconds as a number, None for no expiry, or NO_CACHE", _is_timeout, "CACHE_COUNT_TIMEOUT"
+    ),
+    "LOCALE": Option("True or False", _is_flag),
+    "CACHE_EMPTY": Option("True or False", _is_flag, "CACHE_EMPTY_QUERYSETS"),
+    "TABLES": Option(
+        "a list of table names, or a dict of table name to a list of those it is derived from", _are_tables
+    ),
+    "FUNCTIONS": Option(
+        "a list of names of SQL functions whose result depends on their arguments alone", _are_names
+    ),
+    "REPLICAS": Option(
+        "a dict of alias in DATABASES ({databases}) to the seconds, 0 or more, that it may lag behind",
+        _are_replicas,
+    ),
+    "VARY": Option(
+        "a callable that takes a database alias, or the dotted path of one",
+        lambda value: isinstance(value, str) or callable(value),
+    ),
+    "MAX_BYTES": Option("a whole number of bytes above 0", _is_size),
+    "ENABLED": Option("True or False", _is_flag),
 }
 
 
@@ -44,12 +143,38 @@ def fold(name: str) -> str:
 
 
 class Settings:
-    """One property for each setting."""
+    """One property for each option of ``CACHE_MACHINE``, under its name in lower case."""
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The options that the project gives."""
+        given = getattr(settings, "CACHE_MACHINE", {})
+        if not isinstance(given, Mapping):
+            raise WrongSetting(
+                f"CACHE_MACHINE is {given!r}.", f"It takes a dict with any of: {', '.join(OPTIONS)}."
+            )
+        return given
 
     def option(self, name: str, default: Any = None) -> Any:
-        """Return ``CACHE_MACHINE[name]``, or ``default`` where it is not given."""
-        options = getattr(settings, "CACHE_MACHINE", {})
-        return options.get(name, default) if isinstance(options, Mapping) else default
+        """Return what the project gives for ``name``, or ``default``; raise if it is wrong."""
+        option, given = OPTIONS[name], self.given
+        if name in given:
+            spelling, value = f"CACHE_MACHINE[{name!r}]", given[name]
+        elif option.inherited and self.has(option.inherited):
+            spelling, value = option.inherited, getattr(settings, option.inherited)
+        else:
+            return default
+        if not option.accepts(value):
+            raise _wrong(spelling, value, option)
+        return value
+
+    def has(self, name: str) -> bool:
+        """Whether the project has a setting of this name, with whatever value."""
+        return hasattr(settings, name)
+
+    def is_true(self, name: str) -> bool:
+        """Whether the project's setting of this name is given, and true."""
+        return bool(getattr(settings, name, False))
 
     @property
     def cache(self) -> str:
@@ -67,7 +192,7 @@ class Settings:
     @property
     def prefix(self) -> str:
         """Start of each key, inside the cache's own ``KEY_PREFIX``."""
-        prefix: str = self.option("PREFIX", getattr(settings, "CACHE_PREFIX", ""))
+        prefix: str = self.option("PREFIX", "")
         return prefix
 
     @property
@@ -78,19 +203,19 @@ class Settings:
     @property
     def count_timeout(self) -> Any:
         """Seconds that a ``count()`` lives; as any other result if not set."""
-        inherited = getattr(settings, "CACHE_COUNT_TIMEOUT", None)
-        return self.option("COUNT_TIMEOUT", self.timeout if inherited is None else inherited)
+        return self.option("COUNT_TIMEOUT", self.timeout)
 
     @property
     def locale(self) -> bool:
         """Whether the active language is part of the key."""
-        return bool(self.option("LOCALE", True))
+        locale: bool = self.option("LOCALE", True)
+        return locale
 
     @property
     def cache_empty(self) -> bool:
         """Whether a result without rows is cached."""
-        inherited = getattr(settings, "CACHE_EMPTY_QUERYSETS", True)
-        return bool(self.option("CACHE_EMPTY", inherited))
+        cache_empty: bool = self.option("CACHE_EMPTY", True)
+        return cache_empty
 
     @property
     def tables(self) -> dict[str, frozenset[str]]:
@@ -103,8 +228,7 @@ class Settings:
     @property
     def functions(self) -> frozenset[str]:
         """Declared SQL functions, in upper case."""
-        names: Iterable[str] = self.option("FUNCTIONS", ())
-        return frozenset(name.upper() for name in names)
+        return frozenset(name.upper() for name in self.option("FUNCTIONS", ()))
 
     @property
     def replicas(self) -> Mapping[str, float]:
@@ -115,11 +239,8 @@ class Settings:
     @property
     def vary(self) -> Callable[[str], object] | None:
         """What the project adds to each key, given the database alias."""
-        vary = self.option("VARY")
-        if isinstance(vary, str):
-            vary = import_string(vary)
-        found: Callable[[str], object] | None = vary
-        return found
+        vary: Callable[[str], object] | str | None = self.option("VARY")
+        return _imported(vary) if isinstance(vary, str) else vary
 
     @property
     def max_bytes(self) -> int:
@@ -130,7 +251,8 @@ class Settings:
     @property
     def enabled(self) -> bool:
         """Whether reads are answered from the cache at all. Writes are always recorded."""
-        return bool(self.option("ENABLED", True))
+        enabled: bool = self.option("ENABLED", True)
+        return enabled
 
     @property
     def routed(self) -> bool:
@@ -146,6 +268,24 @@ class Settings:
     def debug(self) -> bool:
         """Django's ``DEBUG``."""
         return bool(settings.DEBUG)
+
+
+def _imported(path: str) -> Callable[[str], object]:
+    problem = f"CACHE_MACHINE['VARY'] is {path!r}, which"
+    repair = f"It takes {OPTIONS['VARY'].takes}."
+    try:
+        found: Any = import_string(path)
+    except ImportError as error:
+        raise WrongSetting(f"{problem} cannot be imported: {error}.", repair) from error
+    if not callable(found):
+        raise WrongSetting(f"{problem} is {found!r}.", repair)
+    function: Callable[[str], object] = found
+    return function
+
+
+def _wrong(spelling: str, value: object, option: Option) -> WrongSetting:
+    aliases = {"caches": ", ".join(settings.CACHES), "databases": ", ".join(settings.DATABASES)}
+    return WrongSetting(f"{spelling} is {value!r}.", f"It takes {option.takes.format(**aliases)}.")
 
 
 conf = Settings()

@@ -191,7 +191,7 @@ class Index:
 
         Readers do not wait for it: until the record is there they see that its number has none.
         """
-        if tables is not None and not tables:
+        if (tables is not None and not tables) or self.list.server.is_dummy:
             return
         record = Record(tables, time())
         if not self._append(record):
@@ -222,8 +222,7 @@ class Index:
 
     def _append(self, record: Record) -> bool:
         """Append ``record``; return whether that was done."""
-        attempts = 1 if self.list.server.failing else 2  # the connection may have been at fault
-        for _ in range(attempts):
+        for _ in range(2):  # a failure lets go of the client; it may have been at fault
             try:
                 number = self.list.append(record, self.position)
             except CacheDown:

@@ -93,6 +93,8 @@ class Server:
         The client of this thread is let go: some shun a server for a minute after an error,
         and a flush cannot wait for that.
         """
+        with suppress(Exception):  # what is broken may fail to close in any way
+            self.cache.close()
         with suppress(AttributeError):
             del caches[self.alias]
         self.retry_at = monotonic() + PAUSE

@@ -310,7 +310,9 @@ class IdentityTests(CacheTestCase):
         def by_tenant(key: str, prefix: str, version: int) -> str:
             return f"{next(tenants)}:{key}"
 
-        with mock.patch.object(type(cache._connections["default"]), "make_key", lambda s, k: by_tenant(k, "", 1)):
+        with mock.patch.object(
+            type(cache._connections["default"]), "make_key", lambda s, k: by_tenant(k, "", 1)
+        ):
             one, again, two = index(), index(), index()
         assert one is again
         assert one is not two
