@@ -6,7 +6,7 @@ use it need nothing else, ``"caching"`` in ``INSTALLED_APPS`` or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
@@ -18,7 +18,7 @@ from django.db.models.signals import class_prepared
 from . import tables, transactions
 from .compiler import CachingRawQuery, through
 from .conf import NO_CACHE, check_timeout, conf, fold
-from .functions import cached, cached_method, cached_with
+from .functions import cached, cached_method, cached_with, forget_results
 from .index import index
 from .keys import NoKey
 from .queries import Uncachable
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
         """What Django's own class has and its stubs do not tell."""
 
         _for_write: bool
+        _known_related_objects: dict[Any, dict[Any, models.Model]]
+        _result_cache: list[Any] | None
         _chain: Any
         _clone: Any
 
@@ -85,6 +87,7 @@ class CachingMixin(_Model):
 
     def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
         """Reload from the database, never from the cache."""
+        forget_results(self)
         with no_cache():
             super().refresh_from_db(*args, **kwargs)
 
@@ -108,7 +111,10 @@ class CachingQuerySet(_QuerySet[M]):
 
     @timeout.setter
     def timeout(self, timeout: Any) -> None:
-        self._timeout = check_timeout(timeout)
+        # The default stays out of the instance: a copy of it would not be the same object.
+        self.__dict__.pop("_timeout", None)
+        if check_timeout(timeout) is not DEFAULT_TIMEOUT:
+            self._timeout = timeout
 
     def cache(self, timeout: Any = DEFAULT_TIMEOUT) -> CachingQuerySet[M]:
         """Return a copy whose answer is cached for ``timeout`` seconds.
@@ -131,7 +137,7 @@ class CachingQuerySet(_QuerySet[M]):
         Raises ``EmptyResultSet`` if it can match nothing, ``caching.keys.NoKey`` if a
         parameter is of a type for which no key is known.
         """
-        sql, params = self.query.sql_with_params()
+        sql, params = self.query.get_compiler(self.db).as_sql()
         return result_key(connections[self.db], sql, params, "all")
 
     def flush_key(self) -> str:
@@ -148,7 +154,7 @@ class CachingQuerySet(_QuerySet[M]):
         if read.reason is not None:
             return read.reason
         try:
-            sql, params = self.query.sql_with_params()
+            sql, params = self.query.get_compiler(self.db).as_sql()
             read.dependencies(sql)
             refuse_present(params)
             self.query_key()
@@ -205,7 +211,8 @@ class CachingQuerySet(_QuerySet[M]):
     def _stand_in(self, read: Read) -> CachingQuerySet[M]:
         query = through(self.query, read)
         stand_in = self.__class__.__new__(self.__class__)
-        stand_in.__dict__.update(self.__dict__, _query=query)
+        # With the database that was chosen: a router may choose another when asked again.
+        stand_in.__dict__.update(self.__dict__, _query=query, _db=read.connection.alias)
         return stand_in
 
     def _fetch_all(self) -> None:
@@ -213,30 +220,29 @@ class CachingQuerySet(_QuerySet[M]):
             read = self._read(self._timeout)
             if not read.reason:
                 rows: Any = self._iterable_class(self._stand_in(read))
-                objects = list(rows)
+                self._result_cache = list(rows)
                 if read.key and not read.reason:
-                    mark(objects, read.hit)
-                self._result_cache = objects
+                    groups = self._known_related_objects.values()
+                    known = {id(obj) for group in groups for obj in group.values()}
+                    mark(self._result_cache, read.hit, known)
         super()._fetch_all()
 
     def _clone(self) -> CachingQuerySet[M]:
         clone: CachingQuerySet[M] = super()._clone()
-        clone._timeout = self._timeout
+        clone.timeout = self._timeout
         return clone
 
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        if state.get("_timeout") is DEFAULT_TIMEOUT:
-            del state["_timeout"]  # an object that is itself only in this process
-        return state
 
+def mark(objects: Iterable[Any], from_cache: bool, known: Container[int] = ()) -> None:
+    """Set ``from_cache`` on model instances, and on those that came in the same rows.
 
-def mark(objects: Iterable[Any], from_cache: bool) -> None:
-    """Set ``from_cache`` on model instances, and on those that came in the same rows."""
+    Not on those in ``known``, by ``id()``: the instance of a related manager, which its objects
+    hold although it came from elsewhere.
+    """
     for obj in objects:
-        if isinstance(obj, models.Model) and "from_cache" not in obj.__dict__:
-            obj.from_cache = from_cache  # type: ignore[attr-defined]
-            mark(obj._state.fields_cache.values(), from_cache)
+        if isinstance(obj, models.Model) and "from_cache" not in obj.__dict__ and id(obj) not in known:
+            obj.__dict__["from_cache"] = from_cache  # past a __setattr__ that watches for changes
+            mark(obj._state.fields_cache.values(), from_cache, known)
 
 
 class CachingRawQuerySet(_RawQuerySet):
@@ -254,7 +260,9 @@ class CachingRawQuerySet(_RawQuerySet):
     def adopt(cls, raw: RawQuerySet[Any], timeout: Any) -> CachingRawQuerySet:
         """Return ``raw`` as a caching one."""
         adopted = cls.__new__(cls)
-        adopted.__dict__.update(raw.__dict__, timeout=check_timeout(timeout))
+        adopted.__dict__.update(raw.__dict__)
+        if check_timeout(timeout) is not DEFAULT_TIMEOUT:
+            adopted.timeout = timeout
         return adopted
 
     def using(self, alias: str | None) -> CachingRawQuerySet:
@@ -345,17 +353,33 @@ def use_for_relations(sender: type[models.Model], **kwargs: object) -> None:
     """Make a caching default manager the base manager too, so that ``addon.author`` is cached.
 
     Not where the project named one, and not with a manager that overrides ``get_queryset``:
-    it may leave rows out, and Django needs a base manager that finds them all.
+    it may leave rows out, and Django needs a base manager that finds them all. Django inherits
+    the name of a base manager; where a subclass has such a manager under it, the parents go
+    without.
     """
     options = sender._meta
-    default = options.default_manager
-    if (
-        isinstance(default, CachingManager)
-        and type(default).get_queryset is CachingManager.get_queryset
-        and options.base_manager.name == "_base_manager"
-    ):
-        options.base_manager_name = default.name
+    default: Any = options.default_manager
+    if _finds_all(default) and options.base_manager.name == "_base_manager":
+        _name_base_manager(sender, default.name)
+        _named.add(sender)
+    elif not _finds_all(options.base_manager):
+        for parent in _named.intersection(sender.__mro__[1:]):
+            _name_base_manager(parent, None)
+            _named.discard(parent)
         options.__dict__.pop("base_manager", None)
+
+
+def _finds_all(manager: Any) -> bool:
+    return isinstance(manager, CachingManager) and type(manager).get_queryset is CachingManager.get_queryset
+
+
+def _name_base_manager(model: type[models.Model], name: str | None) -> None:
+    model._meta.base_manager_name = name
+    model._meta.__dict__.pop("base_manager", None)
+
+
+#: The models whose base manager was named here.
+_named: set[type[models.Model]] = set()
 
 
 install()

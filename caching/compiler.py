@@ -45,7 +45,7 @@ class CachingQuery(Query):
         return caching_class(backend)(self, compiler.connection, compiler.using, elide_empty)
 
     def get_aggregation(self, using: str, aggregate_exprs: dict[str, Any]) -> dict[str, Any]:
-        self.aggregation = Aggregation(self.read, aggregate_exprs)
+        self.aggregation = Aggregation(self.read, aggregate_exprs, self.annotations)
         try:
             result: dict[str, Any] = super().get_aggregation(using, aggregate_exprs)
         except Answered as answered:
@@ -70,9 +70,11 @@ class Aggregation:
     the aggregates decide the answer, so that is the moment to look.
     """
 
-    def __init__(self, read: Read, aggregates: Mapping[str, Any]) -> None:
+    def __init__(self, read: Read, aggregates: Mapping[str, Any], annotations: Mapping[str, Any]) -> None:
         self.read = read
-        self.aggregates = aggregates
+        self.aggregates = dict(aggregates)
+        #: The same SQL may be converted in different ways.
+        self.converted = {alias: getattr(value, "output_field", None) for alias, value in annotations.items()}
         #: How many of our queries are being compiled, one inside the other.
         self.depth = 0
         self.missed = False
@@ -81,10 +83,12 @@ class Aggregation:
         """Raise ``Answered`` if the answer is in the cache."""
         try:
             aggregates = [(alias, describe(value)) for alias, value in self.aggregates.items()]
+            converted = [(alias, describe(value)) for alias, value in self.converted.items()]
         except NoKey as refusal:
             self.read.refuse(str(refusal))
             return
-        found = self.read.find(sql, params, "aggregate", aggregates)
+        label = self.read.model._meta.label
+        found = self.read.find(sql, params, "aggregate", label, aggregates, converted)
         if found is not MISS:
             raise Answered(found)
         self.missed = True
@@ -109,6 +113,8 @@ def describe(part: Any) -> Any:
     """Return a value that tells ``part`` of an aggregate from every other; raise ``NoKey``."""
     if isinstance(part, list | tuple):
         return [describe(item) for item in part]
+    if isinstance(part, Field) and hasattr(part, "model"):
+        return part.model._meta.label, part.name
     if isinstance(part, Field):
         _, path, arguments, options = part.deconstruct()
         return path, describe(list(arguments)), describe(sorted(options.items()))

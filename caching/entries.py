@@ -123,11 +123,7 @@ def _write(key: str, entry: Entry, timeout: float | None) -> str | None:
         return str(error)
     if len(data) > conf.max_bytes:
         return f"it has {len(data)} bytes, above CACHE_MACHINE['MAX_BYTES']"
-    try:
-        server(conf.cache).set(key, data, timeout)
-    except CacheDown:
-        return "the cache is down"
-    return None
+    return None if server(conf.cache).offer(key, data, timeout) else "the cache did not take it"
 
 
 def unpack(data: Any) -> Entry | None:

@@ -53,6 +53,7 @@ class Index:
         self._bottom = 0
         self._owed: Record | None = None
         self._lock = threading.Lock()
+        self._owing = threading.Lock()
         self._settling = threading.Lock()
 
     # Reading
@@ -194,9 +195,14 @@ class Index:
         if (tables is not None and not tables) or self.list.server.is_dummy:
             return
         record = Record(tables, time())
-        if not self._append(record):
-            with self._lock:
-                self._owed = record if self._owed is None else merge(self._owed, record)
+        appended = False
+        try:
+            appended = self._append(record)
+        finally:
+            if not appended:  # or interrupted: a worker may be told to stop at any point
+                with self._owing:
+                    self._owed = record if self._owed is None else merge(self._owed, record)
+        if not appended:
             self._abandon()
         elif self.owes:
             self.settle()
@@ -213,7 +219,7 @@ class Index:
         try:
             record = self._owed
             if record is not None and self._append(record):
-                with self._lock:
+                with self._owing:
                     # What came to be owed meanwhile was merged, and is appended next time.
                     self._owed = None if self._owed is record else self._owed
         finally:

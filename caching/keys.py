@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import ipaddress
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 
 class NoKey(TypeError):
@@ -23,7 +24,11 @@ def digest(*parts: object) -> str:
 
     Raises ``NoKey`` for a value outside the closed list of types.
     """
-    return blake2b("".join(encode(parts)).encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+    try:
+        text = "".join(encode(parts))
+    except RecursionError:
+        raise NoKey("a value holds itself, or holds others too deep for a key") from None
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
 
 
 def encode(value: Any) -> Iterator[str]:
@@ -32,7 +37,7 @@ def encode(value: Any) -> Iterator[str]:
     if kind is str:
         yield f"s{len(value)}:{value}"
     elif kind is int:
-        yield f"i{value};"
+        yield f"i{value:x};"  # decimal digits are limited to some thousands
     elif value is None:
         yield "N;"
     elif kind is bool:
@@ -49,29 +54,54 @@ def encode(value: Any) -> Iterator[str]:
         for item in value.items():
             yield from encode(item)
     else:
-        yield from _encode_special(value, kind)
+        # No other piece begins so: what follows is not a tuple of the caller's.
+        yield "!"
+        yield from encode((f"{kind.__module__}.{kind.__qualname__}", _plain(value, kind)))
 
 
-def _encode_special(value: Any, kind: type) -> Iterator[str]:
-    # Members of TextChoices and IntegerChoices, SafeString and the like: the database sees
-    # the plain value, the class is kept so that no two kinds share a key.
-    for base in (str, int):
-        if issubclass(kind, base):
-            yield from encode(
-                (f"{kind.__module__}.{kind.__qualname__}", base.__str__(value) if base is str else int(value))
-            )
-            return
-    if kind.__module__.startswith("psycopg.types.json"):  # Jsonb(obj), Json(obj)
-        yield from encode((kind.__name__, value.obj))
-        return
-    raise NoKey(f"a value is of type {kind.__module__}.{kind.__qualname__}, for which no key is known")
+def _plain(value: Any, kind: type) -> Any:
+    """Return what stands for a value together with the name of its type."""
+    # Members of TextChoices and IntegerChoices, SafeString, numbers that psycopg casts: the
+    # database sees the plain value.
+    if issubclass(kind, str):
+        return str.__str__(value)
+    if issubclass(kind, int):
+        return int.__int__(value)
+    describe = _WRAPPERS.get((kind.__module__, kind.__qualname__))
+    if describe is None:
+        raise NoKey(f"a value is of type {kind.__module__}.{kind.__qualname__}, for which no key is known")
+    return describe(value)
+
+
+def _json(value: Any) -> Any:
+    # Two encoders may write the same object in two ways.
+    return value.obj if value.dumps is None else value.dumps(value.obj)
+
+
+def _range(value: Any) -> tuple[Any, ...]:
+    return value.lower, value.upper, getattr(value, "bounds", None) or getattr(value, "_bounds", None)
+
+
+#: What the drivers wrap parameters in, by module and name, so that no driver is imported.
+_WRAPPERS: Final[dict[tuple[str, str], Callable[[Any], Any]]] = {
+    ("psycopg.types.json", "Json"): _json,
+    ("psycopg.types.json", "Jsonb"): _json,
+    ("psycopg.dbapi20", "Binary"): lambda value: value.obj,
+    ("psycopg.types.range", "Range"): _range,
+    ("psycopg.types.multirange", "Multirange"): list,
+    ("psycopg2._range", "DateRange"): _range,
+    ("psycopg2._range", "DateTimeRange"): _range,
+    ("psycopg2._range", "DateTimeTZRange"): _range,
+    ("psycopg2._range", "NumericRange"): _range,
+}
 
 
 def _moment(value: datetime.datetime | datetime.time) -> str:
-    return f"{value.isoformat()}|{value.fold}|{value.tzinfo}"
+    zone = value.tzinfo
+    return f"{value.isoformat()}|{value.fold}|{type(zone).__name__}|{zone}"
 
 
-_TEXT: dict[type, Any] = {
+_TEXT: Final[dict[type, Callable[[Any], str]]] = {
     float: float.hex,
     bytes: bytes.hex,
     memoryview: lambda value: value.tobytes().hex(),
@@ -81,4 +111,10 @@ _TEXT: dict[type, Any] = {
     datetime.time: _moment,
     datetime.date: datetime.date.isoformat,
     datetime.timedelta: lambda value: f"{value.days},{value.seconds},{value.microseconds}",
+    ipaddress.IPv4Address: str,
+    ipaddress.IPv4Interface: str,
+    ipaddress.IPv4Network: str,
+    ipaddress.IPv6Address: str,
+    ipaddress.IPv6Interface: str,
+    ipaddress.IPv6Network: str,
 }

@@ -7,9 +7,11 @@ query and the store under the number that was read *before* the query.
 from __future__ import annotations
 
 import datetime
+import inspect
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
+from functools import wraps
 from typing import Any, Final
 
 from django.db import connections, router
@@ -29,24 +31,42 @@ MISS: Final = object()
 #: A parameter so many seconds from now is the present time: the same query never comes again.
 PRESENT: Final = 10
 
-#: Inside ``no_cache()``.
-_off: ContextVar[bool] = ContextVar("caching_off", default=False)
+#: How many ``no_cache()`` are open, one inside the other.
+_off: ContextVar[int] = ContextVar("caching_off", default=0)
 #: The tables that the function which is being cached has read so far.
 _collecting: ContextVar[set[str] | None] = ContextVar("caching_collecting", default=None)
 
 
-@contextmanager
-def no_cache() -> Iterator[None]:
+class no_cache(ContextDecorator):  # noqa: N801 - a context manager, named like contextlib's own
     """Send the reads inside to the database; a context manager and a decorator.
 
     What is read is not stored either. The effect ends with the block, exceptions or not, and
-    is limited to the present thread or asynchronous task.
+    is limited to the present thread or asynchronous task. Decorates functions and coroutine
+    functions; raises ``TypeError`` for generator functions, whose body does not run when they
+    are called: use it inside of them.
     """
-    token = _off.set(True)
-    try:
-        yield
-    finally:
-        _off.reset(token)
+
+    def __enter__(self) -> None:
+        _off.set(_off.get() + 1)
+
+    def __exit__(self, *exception: object) -> None:
+        _off.set(_off.get() - 1)
+
+    def __call__(self, function: Any) -> Any:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"no_cache() got the generator function {function.__qualname__}; use it inside of that, "
+                f"as a context manager"
+            )
+        if not inspect.iscoroutinefunction(function):
+            return super().__call__(function)
+
+        @wraps(function)
+        async def uncached(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return await function(*args, **kwargs)
+
+        return uncached
 
 
 @contextmanager
@@ -170,6 +190,7 @@ class Read:
         """Store what was read after ``find`` missed, if it may be stored."""
         if self.number is None:
             return
+        # Once more: the connection may have been opened, or changed, by the query itself.
         refusal = self._why_not_keep(payload) or entries.store(
             self.key, self.number, self.tables, payload, self.timeout
         )
@@ -179,6 +200,8 @@ class Read:
             logger.debug("not stored %s: %s", self.key, refusal)
 
     def _why_not_keep(self, payload: Any) -> str | None:
+        if reason := transactions.why_not_read(self.connection):
+            return reason
         if not payload and not conf.cache_empty:
             return "it is empty, and CACHE_MACHINE['CACHE_EMPTY'] is False"
         lag = conf.replicas.get(self.connection.alias)

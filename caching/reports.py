@@ -50,22 +50,22 @@ class Stats:
             "flushes": self.flushes,
             "models": {
                 label: {"hits": self.hits[label], "misses": self.misses[label], "stores": self.stores[label]}
-                for label in sorted({*self.hits, *self.misses, *self.stores})
+                for label in sorted({*list(self.hits), *list(self.misses), *list(self.stores)})
             },
-            "reasons": {f"{label}: {reason}": n for (label, reason), n in self.uncached.items()},
+            "reasons": {f"{label}: {reason}": n for (label, reason), n in list(self.uncached.items())},
         }
 
     def hit(self, model: Any, key: str, number: int) -> None:
         self.hits[label_of(model)] += 1
         logger.debug("hit %s %s at %d", label_of(model), key, number)
         if cache_hit.has_listeners(model):
-            cache_hit.send(model, key=key, number=number)
+            cache_hit.send_robust(model, key=key, number=number)
 
     def miss(self, model: Any, key: str, reason: str) -> None:
         self.misses[label_of(model)] += 1
         logger.debug("miss %s %s: %s", label_of(model), key, reason)
         if cache_miss.has_listeners(model):
-            cache_miss.send(model, key=key, reason=reason)
+            cache_miss.send_robust(model, key=key, reason=reason)
 
     def store(self, model: Any, key: str, number: int) -> None:
         self.stores[label_of(model)] += 1
@@ -79,7 +79,7 @@ class Stats:
         self.flushes += 1
         logger.debug("flush %s: %s", number, "everything" if tables is None else ", ".join(sorted(tables)))
         if flushed.has_listeners(None):
-            flushed.send(None, tables=tables, number=number)
+            flushed.send_robust(None, tables=tables, number=number)
 
 
 def label_of(model: Any) -> str:

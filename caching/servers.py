@@ -63,6 +63,18 @@ class Server:
         """Store ``value``. Some clients keep a failure of this to themselves."""
         self._ask("set", key, value, timeout)
 
+    def offer(self, key: str, value: Any, timeout: Any) -> bool:
+        """Store ``value`` if the cache takes it; return whether it did.
+
+        A result that is too large for the server is no outage.
+        """
+        try:
+            self.cache.set(key, value, timeout)
+        except Exception:  # each client has its own tree of exceptions
+            self._let_go()
+            return False
+        return True
+
     def delete(self, key: str) -> None:
         """Remove ``key``."""
         self._ask("delete", key)
@@ -93,14 +105,18 @@ class Server:
         The client of this thread is let go: some shun a server for a minute after an error,
         and a flush cannot wait for that.
         """
+        self._let_go()
+        self.retry_at = monotonic() + PAUSE
+        first = not self.failing
+        self.failing.add(method)
+        if first:  # last of all: a handler of this may come back to us
+            logger.warning("the cache %r fails; reads go to the database: %r", self.alias, error)
+
+    def _let_go(self) -> None:
         with suppress(Exception):  # what is broken may fail to close in any way
             self.cache.close()
         with suppress(AttributeError):
             del caches[self.alias]
-        self.retry_at = monotonic() + PAUSE
-        if not self.failing:
-            logger.warning("the cache %r fails; reads go to the database: %r", self.alias, error)
-        self.failing.add(method)
 
     def recovered(self, method: str) -> None:
         """Note that ``method`` works; the outage ends with the last method that failed."""

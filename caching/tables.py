@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.apps import apps
+from django.core.cache import caches
 from django.db import models
 
 from .conf import conf, fold
+
+#: From a table to one that changes with it.
+Edges = Set[tuple[str, str]]
 
 
 class Tables(NamedTuple):
@@ -32,21 +36,31 @@ def tables() -> Tables:
     installed = list(apps.get_models(include_auto_created=True))
     related = set(_related(model for model in installed if is_caching(model)))
     managed = {fold(model._meta.db_table) for model in installed if model._meta.managed}
-    followers: dict[str, set[str]] = {}
-    for table, sources in declared.items():
-        for source in sources:
-            followers.setdefault(source, set()).add(table)
-    cascades: dict[str, set[str]] = {}
-    for parent, child in _database_cascades(installed):
-        cascades.setdefault(parent, set()).add(child)
     tracked = {fold(model._meta.db_table) for model in related if model._meta.managed} | set(declared)
-    return Tables(frozenset(tracked), frozenset(managed), _closure(followers), _closure(cascades))
+    derived = {(source, table) for table, sources in declared.items() for source in sources}
+    cascades = set(_database_cascades(installed))
+    # What a trigger does may be a delete: behind a follower, all edges count.
+    edges = derived | cascades
+    followers = {source: _reach(derived, edges, source) for source, _ in derived}
+    for table in declared:
+        # A view that is written to writes what it is made of.
+        sources = _reach({(view, source) for source, view in derived}, None, table)
+        if sources:
+            behind = [followers.get(name, frozenset()) for name in sources]
+            followers[table] = followers.get(table, frozenset()).union(sources, *behind)
+    return Tables(
+        frozenset(tracked),
+        frozenset(managed | set(_cache_tables())),
+        followers,
+        {parent: _reach(cascades, edges, parent) for parent, _ in cascades},
+    )
 
 
 def is_caching(model: type[models.Model]) -> bool:
     """Whether one of the model's managers answers from the cache."""
     return any(
-        getattr(manager._queryset_class, "answers_from_cache", False) for manager in model._meta.managers
+        getattr(getattr(manager, "_queryset_class", None), "answers_from_cache", False)
+        for manager in model._meta.managers
     )
 
 
@@ -61,11 +75,9 @@ def touched(written: Iterable[str] | None, deletes: bool) -> frozenset[str] | No
     found: set[str] = set()
     project = tables()
     for table in written:
-        names = {table}
+        names = {table} | project.followers.get(table, frozenset())
         if deletes:
             names |= project.cascades.get(table, frozenset())
-        for name in list(names):
-            names |= project.followers.get(name, frozenset())
         if not names & project.tracked and table not in project.known:
             return None
         found |= names & project.tracked
@@ -79,10 +91,13 @@ def untracked(read: Iterable[str]) -> str | None:
 
 def around(model: type[models.Model]) -> frozenset[str]:
     """Return the table of ``model``, of its parents, and of the models that point to it."""
-    found = {model._meta.concrete_model or model, *model._meta.all_parents}
+    found: set[Any] = {model._meta.concrete_model or model, *model._meta.all_parents}
     for relation in model._meta.get_fields(include_hidden=True):
-        if isinstance(relation, models.ForeignObjectRel) and not isinstance(relation, models.ManyToManyRel):
-            found.add(relation.related_model)
+        points = isinstance(relation, models.ForeignObjectRel) and not isinstance(
+            relation, models.ManyToManyRel
+        )
+        if points or (relation in model._meta.private_fields and relation.related_model):
+            found.add(relation.related_model)  # by a foreign key, or by a generic one
         through = getattr(getattr(relation, "remote_field", None), "through", None)
         if through is not None:
             found.add(through)
@@ -111,27 +126,32 @@ def _related(caching: Iterable[type[models.Model]]) -> Iterator[type[models.Mode
 
 def _database_cascades(installed: Iterable[type[models.Model]]) -> Iterator[tuple[str, str]]:
     """Yield parent and child of each foreign key that the database itself follows on delete."""
-    by_database = getattr(models.deletion, "DatabaseOnDelete", None)
+    by_database = getattr(models.deletion, "DatabaseOnDelete", None)  # since Django 6.1
     for model in installed:
         for field in model._meta.local_fields:
-            remote = field.remote_field
-            if by_database and remote and isinstance(getattr(remote, "on_delete", None), by_database):
+            remote: Any = field.remote_field
+            if by_database and isinstance(getattr(remote, "on_delete", None), by_database):
                 for parent in {remote.model, *remote.model._meta.all_parents}:
                     yield fold(parent._meta.db_table), fold(model._meta.db_table)
 
 
-def _closure(edges: Mapping[str, set[str]]) -> dict[str, frozenset[str]]:
-    """Return for each start all that can be reached from it."""
-    reached: dict[str, frozenset[str]] = {}
-    for start in edges:
-        found: set[str] = set()
-        queue = list(edges[start])
-        while queue:
-            if (name := queue.pop()) not in found:
-                found.add(name)
-                queue.extend(edges.get(name, ()))
-        reached[start] = frozenset(found)
-    return reached
+def _cache_tables() -> Iterator[str]:
+    """Yield the tables in which Django's database cache keeps its entries."""
+    for options in caches.settings.values():
+        if options["BACKEND"] == "django.core.cache.backends.db.DatabaseCache":
+            yield fold(options["LOCATION"])
+
+
+def _reach(first: Edges, then: Edges | None, start: str) -> frozenset[str]:
+    """Return all that is reached from ``start`` by one edge of ``first``, then by those of ``then``."""
+    then = first if then is None else then
+    found: set[str] = set()
+    queue = [end for begin, end in first if begin == start]
+    while queue:
+        if (name := queue.pop()) not in found:
+            found.add(name)
+            queue.extend(end for begin, end in then if begin == name)
+    return frozenset(found)
 
 
 def forget(**kwargs: object) -> None:

@@ -9,17 +9,16 @@ also tells that the transaction is still the same one.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, Final
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
-from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .conf import conf
 from .index import index, settle_all
-from .reports import logger
 
 Tables = frozenset[str] | None
 
@@ -27,7 +26,8 @@ Tables = frozenset[str] | None
 class Transaction:
     """A transaction that has written, or taken a lock."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper, reason: str) -> None:
+        self.connection = ref(connection)
         #: Why reads go to the database for the rest of its life.
         self.reason = reason
         #: What was written, with the savepoints that were open then.
@@ -41,9 +41,13 @@ class Transaction:
         if not self.done and self.writes:
             index().flush(union(tables for _, tables in self.writes))
         self.done = True
+        _unfinished.discard(self)
 
-    def is_present(self, connection: BaseDatabaseWrapper) -> bool:
-        """Whether the connection is still in this transaction."""
+    def is_present(self) -> bool:
+        """Whether its connection is still in this transaction."""
+        connection = self.connection()
+        if connection is None:
+            return False
         if self.block is not None:
             return self.block is outermost_block(connection)
         return any(hook[1] == self.commit for hook in connection.run_on_commit)
@@ -60,31 +64,41 @@ class Transaction:
 class Session:
     """What is known of one connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = ref(connection)
         self.transaction: Transaction | None = None
         #: Written in manual transaction management; when it commits cannot be seen.
         self.debt: Tables = frozenset()
+        #: On SQLite: cursors that may not be at their end.
         self.cursors: WeakSet[Any] = WeakSet()
         self.reconnected()
 
     def reconnected(self) -> None:
         """Forget what the server knew of the connection that is gone."""
+        #: How the session was changed; empty if it was not.
         self.changed = ""
-        self.default_isolation: str | None = None
+        #: The isolation level that the server said.
+        self.isolation: str | None = None
         self.token = secrets.token_hex(8)
-        #: BEGIN came as a statement, outside of ``atomic``.
+        #: BEGIN came as a statement, outside of ``atomic``. Other drivers than MySQL's tell.
         self.begun = False
 
 
 _sessions: WeakKeyDictionary[BaseDatabaseWrapper, Session] = WeakKeyDictionary()
 _nonces: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+#: Transactions whose end was not seen yet, and sessions with a debt. They outlive a connection
+#: that is gone with its thread.
+_unfinished: set[Transaction] = set()
+_indebted: set[Session] = set()
+#: Server connections whose session was changed. A pool may hand them to anybody.
+_changed: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 def session(connection: BaseDatabaseWrapper) -> Session:
     """Return what is known of ``connection``."""
     found = _sessions.get(connection)
     if found is None:
-        found = _sessions.setdefault(connection, Session())
+        found = _sessions.setdefault(connection, Session(connection))
     return found
 
 
@@ -120,15 +134,25 @@ def is_manual(connection: BaseDatabaseWrapper) -> bool:
         return not connection.commit_on_exit
     if connection.connection is None:
         return not connection.settings_dict["AUTOCOMMIT"]
-    return not connection.autocommit or _has_begun(connection)
+    return not connection.autocommit or _driver_in_transaction(connection)
 
 
-def _has_begun(connection: Any) -> bool:
-    known = session(connection)
-    if known.begun and connection.vendor == "sqlite":
-        # Django itself says BEGIN to SQLite, and commits without a statement.
-        known.begun = connection.connection.in_transaction
-    return known.begun
+def _driver_in_transaction(connection: Any) -> bool:
+    """Whether the driver knows of a transaction; it asks nobody."""
+    driver = connection.connection
+    if connection.vendor == "sqlite":
+        return bool(driver.in_transaction)
+    if connection.vendor == "postgresql":
+        return _postgresql_status(driver) != 0
+    if connection.vendor == "mysql":
+        return session(connection).begun or not driver.get_autocommit()
+    return False
+
+
+def _postgresql_status(driver: Any) -> int:
+    """Return the state of the connection as libpq has it: 0 is idle, 3 a failed transaction."""
+    psycopg2 = getattr(driver, "get_transaction_status", None)
+    return int(psycopg2() if psycopg2 else driver.info.transaction_status)
 
 
 # Reading
@@ -140,19 +164,35 @@ def why_not_read(connection: BaseDatabaseWrapper) -> str | None:
     settle(connection)
     if present := _present(connection, known):
         return present.reason
-    if known.changed and connection.connection is not None:
-        return known.changed
+    if changed := _how_changed(connection, known):
+        return changed
     if is_manual(connection):
         return "the connection is not in autocommit"
     if connection.needs_rollback:
         return "the transaction is broken"
-    if connection.vendor not in _SNAPSHOT:
+    if connection.vendor not in _ISOLATION:
         return f"nothing is known of the isolation of {connection.vendor}"
-    if outermost_block(connection) is not None:
-        return _SNAPSHOT[connection.vendor](connection, known)
-    if connection.vendor == "mysql" and _mysql_isolation(connection) in (None, "read uncommitted"):
-        return "the isolation level may let uncommitted rows be read"
+    level = _ISOLATION[connection.vendor](connection, known)
+    if level == "READ UNCOMMITTED" and connection.vendor == "mysql":
+        return "the isolation level lets uncommitted rows be read"
+    if outermost_block(connection) is not None and level not in ("READ COMMITTED", "READ UNCOMMITTED"):
+        return f"the transaction reads a snapshot ({level.lower()})"
     return None
+
+
+def _how_changed(connection: Any, known: Session) -> str:
+    if connection.connection is None:
+        return ""
+    if connection.vendor == "postgresql":
+        return _changed.get(connection.connection, "")
+    return known.changed
+
+
+def changed(connection: Any, how: str) -> None:
+    """Note that the session is no longer as it was when it was opened."""
+    session(connection).changed = how
+    if connection.vendor == "postgresql":
+        _changed[connection.connection] = how
 
 
 def why_not_store(connection: BaseDatabaseWrapper) -> str | None:
@@ -163,48 +203,51 @@ def why_not_store(connection: BaseDatabaseWrapper) -> str | None:
     return None
 
 
-def _sqlite_snapshot(connection: BaseDatabaseWrapper, known: Session) -> str | None:
-    return "a transaction of SQLite reads a snapshot"
+def _sqlite_isolation(connection: Any, known: Session) -> str:
+    return "SERIALIZABLE"
 
 
-def _postgresql_snapshot(connection: Any, known: Session) -> str | None:
-    if known.default_isolation is None:
-        known.default_isolation = _ask_postgresql(connection)
-    levels = known.default_isolation, getattr(connection.isolation_level, "name", "READ_COMMITTED")
-    if all(level.replace(" ", "_").upper() in ("READ_COMMITTED", "READ_UNCOMMITTED") for level in levels):
-        return None
-    return "the transaction reads a snapshot (repeatable read or above)"
+def _postgresql_isolation(connection: Any, known: Session) -> str:
+    if outermost_block(connection) is None:
+        return "READ COMMITTED"  # each statement is a transaction of its own
+    if _postgresql_status(connection.connection) == 3:
+        return "UNKNOWN"
+    configured: str = getattr(connection.isolation_level, "name", "READ_COMMITTED").replace("_", " ")
+    asked = _asked(connection, known, "SHOW default_transaction_isolation")
+    return asked if configured == "READ COMMITTED" else configured
 
 
-def _ask_postgresql(connection: Any) -> str:
-    # The driver's own cursor, so that nobody's query count or log shows this.
-    with connection.connection.cursor() as cursor:
-        cursor.execute("SHOW default_transaction_isolation")
-        return str(cursor.fetchone()[0])
+def _mysql_isolation(connection: Any, known: Session) -> str:
+    if connection.connection is None:
+        level = connection.settings_dict["OPTIONS"].get("isolation_level", "read committed")
+        return (level or "unknown").upper()
+    return _asked(connection, known, "SHOW SESSION VARIABLES WHERE Variable_name LIKE 't%%\\_isolation'")
 
 
-def _mysql_snapshot(connection: BaseDatabaseWrapper, known: Session) -> str | None:
-    if _mysql_isolation(connection) == "read committed":
-        return None
-    return "the transaction reads a snapshot (repeatable read or above)"
+def _asked(connection: Any, known: Session, question: str) -> str:
+    """Return what the server says once for each connection; UNKNOWN if it does not say."""
+    if known.isolation is None:
+        try:
+            # The driver's own cursor, so that nobody's query count or log shows this.
+            with connection.connection.cursor() as cursor:
+                cursor.execute(question)
+                known.isolation = str(cursor.fetchone()[-1]).replace("-", " ").upper()
+        except Exception:  # of the driver's own tree; the query itself will tell what is wrong
+            return "UNKNOWN"
+    return known.isolation
 
 
-def _mysql_isolation(connection: BaseDatabaseWrapper) -> str | None:
-    level: str | None = connection.settings_dict["OPTIONS"].get("isolation_level", "read committed")
-    return level.lower() if level else None
-
-
-_SNAPSHOT: Final[dict[str, Callable[[Any, Session], str | None]]] = {
-    "sqlite": _sqlite_snapshot,
-    "postgresql": _postgresql_snapshot,
-    "mysql": _mysql_snapshot,
+_ISOLATION: Final[dict[str, Callable[[Any, Session], str]]] = {
+    "sqlite": _sqlite_isolation,
+    "postgresql": _postgresql_isolation,
+    "mysql": _mysql_isolation,
 }
 
 
 # Writing
 
 
-def locked(connection: BaseDatabaseWrapper, reason: str) -> None:
+def locked(connection: Any, reason: str) -> None:
     """Let the present transaction, if there is one, read from the database from now on."""
     if outermost_block(connection) is not None:
         _begin(connection, reason)
@@ -215,6 +258,7 @@ def wrote(connection: BaseDatabaseWrapper, tables: Tables) -> None:
     if is_manual(connection):
         known = session(connection)
         known.debt = union([known.debt, tables])
+        _indebted.add(known)
         index().flush(tables)
     elif outermost_block(connection) is None:
         index().flush(tables)
@@ -229,14 +273,18 @@ def wrote(connection: BaseDatabaseWrapper, tables: Tables) -> None:
 
 def rolled_back_to(connection: BaseDatabaseWrapper, savepoint: str) -> None:
     """Drop what was written since ``savepoint``; it will not be committed."""
-    known = session(connection)
-    if known.transaction is not None:
-        known.transaction.roll_back_to(savepoint)
+    transaction = session(connection).transaction
+    if nonce(connection):
+        index().flush(None)  # what the test has read since is no longer there
+    elif transaction is not None and connection.vendor != "mysql":  # MyISAM keeps it
+        transaction.roll_back_to(savepoint)
 
 
 def by_hand(connection: BaseDatabaseWrapper, begins: bool) -> None:
     """Note a BEGIN, COMMIT or ROLLBACK that came as a statement."""
-    if not connection.in_atomic_block:
+    if outermost_block(connection) is not None:
+        locked(connection, "the transaction was begun or ended by a statement")
+    elif not connection.in_atomic_block:
         session(connection).begun = begins
         settle(connection)
 
@@ -245,18 +293,27 @@ def settle(connection: BaseDatabaseWrapper) -> None:
     """Flush again what was written by hand: it may have been committed since."""
     known = session(connection)
     if known.debt is None or known.debt:
-        index().flush(known.debt)
-        if not is_manual(connection):
-            known.debt = frozenset()
+        _pay(known, owes_on=is_manual(connection))
+
+
+def _pay(known: Session, owes_on: bool) -> None:
+    index().flush(known.debt)
+    if not owes_on:
+        known.debt = frozenset()
+        _indebted.discard(known)
 
 
 def settle_sessions(**kwargs: object) -> None:
-    """Append, at the end of a request or of the process, whatever is left to be flushed."""
-    for connection in connections.all(initialized_only=True):
-        known = _sessions.get(connection)
-        if known is not None:
-            _present(connection, known)
-            settle(connection)
+    """Append whatever is left to be flushed: at the end of a request or of the process.
+
+    That of other threads, too: they may have ended.
+    """
+    for transaction in list(_unfinished):
+        if not transaction.is_present():
+            transaction.commit()
+    for known in list(_indebted):
+        connection = known.connection()
+        _pay(known, owes_on=connection is not None and is_manual(connection))
     settle_all()
 
 
@@ -271,7 +328,7 @@ def _begin(connection: BaseDatabaseWrapper, reason: str) -> Transaction:
     present = _present(connection, known)
     if present is not None:
         return present
-    known.transaction = transaction = Transaction(reason)
+    known.transaction = transaction = Transaction(connection, reason)
     if nonce(connection):
         # Nothing is put among the callbacks of a test: captureOnCommitCallbacks counts them.
         transaction.block = outermost_block(connection)
@@ -281,6 +338,7 @@ def _begin(connection: BaseDatabaseWrapper, reason: str) -> Transaction:
     hooks: list[Any] = connection.run_on_commit
     _, *hook = hooks.pop()
     hooks.insert(0, (set(), *hook))
+    _unfinished.add(transaction)
     return transaction
 
 
@@ -289,13 +347,12 @@ def _present(connection: BaseDatabaseWrapper, known: Session) -> Transaction | N
     transaction = known.transaction
     if transaction is None:
         return None
-    if transaction.is_present(connection):
+    if transaction.is_present():
         return transaction
     known.transaction = None
-    if not transaction.done and transaction.writes:
-        # Rolled back, or a commit whose outcome nobody knows. One flush too many is safe.
-        logger.debug("a transaction ended without its commit hooks; its flush is appended")
-        transaction.commit()
+    # If it is not done: rolled back, or a commit whose outcome nobody knows. One flush too many
+    # is safe.
+    transaction.commit()
     return None
 
 
@@ -321,3 +378,15 @@ def identity(connection: Any) -> tuple[object, ...]:
         session(connection).token if in_memory else "",
         nonce(connection),
     )
+
+
+def _after_fork() -> None:
+    """Set this process's databases in memory apart from those of its parent."""
+    _nonces.clear()
+    _unfinished.clear()
+    _indebted.clear()
+    for known in list(_sessions.values()):
+        known.token = secrets.token_hex(8)
+
+
+os.register_at_fork(after_in_child=_after_fork)

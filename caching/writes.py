@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from django.core.exceptions import AppRegistryNotReady
 from django.core.signals import request_finished, setting_changed
-from django.db import IntegrityError, connections
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models.signals import class_prepared
 
 from . import index, tables, transactions
 from .queries import EVERYTHING, Kind, Statement, abridge, statement
+
+_BEGINNINGS: Final = frozenset({"BEGIN", "START"})
+_TRANSACTION_VERBS: Final = _BEGINNINGS | {"COMMIT", "END", "ROLLBACK"}
 
 Execute = Callable[[str, Any, bool, dict[str, Any]], Any]
 
@@ -30,22 +33,24 @@ def capture(execute: Execute, sql: Any, params: Any, many: bool, context: dict[s
     found = _statement(sql, connection)
     if isinstance(cursor.cursor, FetchedCursor):
         cursor.cursor = cursor.cursor.fetched
-    if found.kind is Kind.READ:
-        if connection.vendor == "sqlite" and not connection.in_atomic_block:
-            transactions.session(connection).cursors.add(cursor)
-        return execute(sql, params, many, context)
-    transactions.settle(connection)
+    if found.kind is not Kind.READ:
+        transactions.settle(connection)
     if found.kind is Kind.WRITE:
         return _write(found, execute, sql, params, many, context)
     result = execute(sql, params, many, context)
-    if found.kind is Kind.LOCK:
-        transactions.locked(connection, "the transaction has taken a lock")
-    elif found.kind is Kind.SESSION:
-        transactions.session(connection).changed = f"the session was changed by {found.verb or 'SET'}"
-    elif found.kind is Kind.ROLLBACK_TO:
+    if connection.vendor == "sqlite" and cursor.description is not None:
+        transactions.session(connection).cursors.add(cursor)
+    if found.kind is Kind.READ:
+        return result
+    if found.kind is Kind.ROLLBACK_TO:
         transactions.rolled_back_to(connection, found.verb)
-    elif found.verb in ("BEGIN", "START", "COMMIT", "END", "ROLLBACK"):
-        transactions.by_hand(connection, begins=found.verb in ("BEGIN", "START"))
+    elif found.verb in _TRANSACTION_VERBS:
+        transactions.by_hand(connection, found.verb in _BEGINNINGS)
+    elif found.kind is Kind.LOCK and transactions.outermost_block(connection) is not None:
+        transactions.locked(connection, "the transaction has taken a lock")
+    elif found.kind is Kind.SESSION or (found.kind is Kind.LOCK and found.verb == "SET"):
+        # SET TRANSACTION outside of one is for the next one.
+        transactions.changed(connection, f"the session was changed by {found.verb or 'SET'}")
     return result
 
 
@@ -69,14 +74,16 @@ def _write(
     wrote_nothing = written == frozenset()
     try:
         result = execute(sql, params, many, context)
-        if _returns_rows_late(connection, context["cursor"]):
-            finish(context["cursor"])
+        if connection.vendor == "sqlite" and context["cursor"].description is not None:
+            # Inside a transaction, too: an unfetched statement would outlive its commit.
+            result = finish(connection, context["cursor"])
         wrote_nothing = wrote_nothing or (not many and _wrote_nothing(found, context["cursor"]))
         return result
-    except IntegrityError:
-        wrote_nothing = wrote_nothing or (not many and found.tables is not None and len(found.tables) == 1)
-        raise
     finally:
+        # After an error, too. It may have come from waiting for a row that somebody else has
+        # just written, and some statements and engines keep what they wrote before it.
+        if found.verb in _TRANSACTION_VERBS:
+            transactions.by_hand(connection, found.verb in _BEGINNINGS)
         if not wrote_nothing:
             transactions.wrote(connection, written)
 
@@ -100,17 +107,16 @@ def _wrote_nothing(found: Statement, cursor: Any) -> bool:
     )
 
 
-def _returns_rows_late(connection: BaseDatabaseWrapper, cursor: Any) -> bool:
-    return connection.vendor == "sqlite" and not connection.in_atomic_block and cursor.description is not None
-
-
-def finish(cursor: Any) -> None:
+def finish(connection: BaseDatabaseWrapper, cursor: Any) -> FetchedCursor:
     """Fetch the rows of a RETURNING, so that SQLite commits before its flush is appended.
 
     In autocommit SQLite commits when the last row is fetched. The rows are kept for whoever
     fetches next from the same cursor.
     """
-    cursor.cursor = FetchedCursor(cursor.cursor)
+    with connection.wrap_database_errors:
+        cursor.cursor = FetchedCursor(cursor.cursor)
+    fetched: FetchedCursor = cursor.cursor
+    return fetched
 
 
 class FetchedCursor:

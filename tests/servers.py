@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NoReturn
@@ -82,3 +83,19 @@ def needed(server: Callable[[], TCPExecutor]) -> TCPExecutor:
         return server()
     except Missing as missing:
         skip(missing)
+
+
+def address(database: str) -> tuple[str, int]:
+    """Return host and port of a database server, from the variables that its own clients use."""
+    if database == "postgresql":
+        return os.environ.get("PGHOST", "127.0.0.1"), int(os.environ.get("PGPORT", "5432"))
+    return os.environ.get("MYSQL_HOST", "127.0.0.1"), int(os.environ.get("MYSQL_PORT", "3306"))
+
+
+def reachable(database: str) -> bool:
+    """Whether somebody listens there."""
+    try:
+        with socket.create_connection(address(database), timeout=5):
+            return True
+    except OSError:
+        return False

@@ -169,8 +169,9 @@ class RefusalTests(EntriesTestCase):
         assert reason.endswith("above CACHE_MACHINE['MAX_BYTES']")
 
     def test_cache_down_on_store(self) -> None:
-        with mock.patch.object(Server, "set", side_effect=CacheDown):
-            assert store("key", 10**18, frozenset(), ROWS, 60) == "the cache is down"
+        with mock.patch.object(type(cache._connections["default"]), "set", side_effect=ValueError):
+            assert store("key", 10**18, frozenset(), ROWS, 60) == "the cache did not take it"
+        assert fetch("key").number is not None  # no outage
 
     def test_cache_down_on_fetch(self) -> None:
         with mock.patch.object(Server, "get_many", side_effect=CacheDown):

@@ -133,7 +133,7 @@ class TransactionTests(TransactionTestCase):
         names()
         with block:
             assert why_not_read(connections["default"]) == (
-                "a transaction of SQLite reads a snapshot" if SNAPSHOT else None
+                "the transaction reads a snapshot (serializable)" if SNAPSHOT else None
             )
 
     def test_hook_of_the_application_that_raises_before_ours(self) -> None:
@@ -203,11 +203,12 @@ class TransactionTests(TransactionTestCase):
             Author.objects.update(name="Bob")
         assert names() == ["Bob"]
 
-    def test_integrity_error_that_writes_nothing_flushes_nothing(self) -> None:
+    def test_integrity_error_flushes(self) -> None:
+        # It may come from a row that somebody else has written a moment ago.
         before = flushes()
         with pytest.raises(IntegrityError):
             Author.objects.create(pk=self.ann.pk, name="Bob")
-        assert flushes() == before
+        assert flushes() == before + 1
 
     def test_update_of_no_row_flushes_nothing(self) -> None:
         before = flushes()
