@@ -197,7 +197,7 @@ def changed(connection: Any, how: str) -> None:
 
 def why_not_store(connection: BaseDatabaseWrapper) -> str | None:
     """Return why what this connection reads now may be old, if so."""
-    if connection.vendor == "sqlite" and session(connection).cursors:
+    if connection.vendor == "sqlite" and not connection.in_atomic_block and session(connection).cursors:
         # In WAL mode an unfinished SELECT holds the whole connection to its snapshot.
         return "a cursor of this connection is still open"
     return None
