@@ -16,10 +16,13 @@ class LocMem:
 
     backend = "django.core.cache.backends.locmem.LocMemCache"
     server: ClassVar[str] = ""
+    client: ClassVar[str] = ""
 
     @classmethod
     def setUpClass(cls) -> None:
         try:
+            if cls.client:
+                servers.client(cls.client)
             location = servers.location(cls.server) if cls.server else cls.__name__
         except servers.Missing as missing:
             servers.skip(missing)
@@ -38,6 +41,7 @@ class PyMemcache(LocMem):
 class PyLibMC(LocMem):
     backend = "django.core.cache.backends.memcached.PyLibMCCache"
     server = "memcached"
+    client = "pylibmc"
 
 
 class Redis(LocMem):

@@ -12,6 +12,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import NoReturn
 
 import port_for
@@ -29,6 +30,12 @@ def start(command: str, port: int) -> TCPExecutor:
     executor.start()
     atexit.register(executor.stop)
     return executor
+
+
+def client(module: str) -> None:
+    """Raise ``Missing`` where the Python package of a client is not installed."""
+    if find_spec(module) is None:
+        raise Missing(f"the Python package {module} is not installed")
 
 
 def memcached(*options: str, port: int | None = None) -> TCPExecutor:

@@ -125,6 +125,10 @@ class SilentPyMemcacheOutageTests(OutageContract, TransactionTestCase):
 class PyLibMCOutageTests(OutageContract, TransactionTestCase):
     backend = "django.core.cache.backends.memcached.PyLibMCCache"
 
+    def start(self) -> Any:
+        servers.client("pylibmc")
+        return super().start()
+
 
 class RedisOutageTests(OutageContract, TransactionTestCase):
     backend = "django.core.cache.backends.redis.RedisCache"

@@ -88,8 +88,8 @@ class ProcessTests(TransactionTestCase):
         workers = [self.worker, Worker(), Worker()]
         for worker in workers[1:]:
             self.addCleanup(worker.stop)
-        for worker in workers:
-            worker.send("load", pk, 2)
+        for number, worker in enumerate(workers):
+            worker.send("load", pk, number, len(workers), 2)
         answers = [worker.receive() for worker in workers]
         assert [answer["stale"] for answer in answers] == [[], [], []]
         assert sum(answer["hits"] for answer in answers) > 0
