@@ -194,11 +194,11 @@ class CachingQuerySet(_QuerySet[M]):
     def _read(self, timeout: Any) -> Read:
         read = Read(self.model, self.db, conf.timeout if timeout is DEFAULT_TIMEOUT else timeout)
         if self.query.select_for_update:
-            read.refuse("it locks the rows that it reads")
+            read.reason = "it locks the rows that it reads"
         elif type(self.query) is not models.sql.Query:
-            read.refuse(f"its query is of class {type(self.query).__qualname__}, not Django's own")
-        elif read.gate(self._for_write):
-            read.refuse(read.reason or "")
+            read.reason = f"its query is of class {type(self.query).__qualname__}, not Django's own"
+        else:
+            read.reason = read.gate(self._for_write)
         return read
 
     def _reading(self, timeout: Any) -> CachingQuerySet[M]:
@@ -206,7 +206,7 @@ class CachingQuerySet(_QuerySet[M]):
         if self._result_cache is not None:
             return self
         read = self._read(timeout)
-        return self if read.reason else self._stand_in(read)
+        return self._stand_in(read) if read.may_ask() else self
 
     def _stand_in(self, read: Read) -> CachingQuerySet[M]:
         query = through(self.query, read)
@@ -218,7 +218,7 @@ class CachingQuerySet(_QuerySet[M]):
     def _fetch_all(self) -> None:
         if self._result_cache is None:
             read = self._read(self._timeout)
-            if not read.reason:
+            if read.may_ask():
                 rows: Any = self._iterable_class(self._stand_in(read))
                 self._result_cache = list(rows)
                 if read.key and not read.reason:
@@ -276,9 +276,8 @@ class CachingRawQuerySet(_RawQuerySet):
         if self._result_cache is None:
             timeout = conf.timeout if self.timeout is DEFAULT_TIMEOUT else self.timeout
             read = Read(self.model, self.db, timeout)
-            if read.gate():
-                read.refuse(read.reason or "")
-            else:
+            read.reason = read.gate()
+            if read.may_ask():
                 self._result_cache = self._read_all(read)
         super()._fetch_all()  # type: ignore[misc]
 

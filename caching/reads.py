@@ -23,7 +23,6 @@ from .conf import NO_CACHE, conf
 from .index import index
 from .queries import Uncachable, abridge, tables_read
 from .reports import logger, stats
-from .writes import attach
 
 #: What ``Read.find`` returns when nothing may be served. A cached None is a hit.
 MISS: Final = object()
@@ -113,17 +112,12 @@ class Read:
 
     def gate(self, for_write: bool = False) -> str | None:
         """Return why this read is not cached, whatever it asks; None if it may be."""
-        self.reason = self._gate(for_write)
-        return self.reason
-
-    def _gate(self, for_write: bool) -> str | None:
         if (off := switched_off()) is not None:
             return off
         if self.timeout == NO_CACHE or self.timeout == 0:
             return "no_cache() was asked for"
         if for_write:
             return "it reads in order to write"
-        attach(self.connection)
         return transactions.why_not_read(self.connection) or self._replica()
 
     def _replica(self) -> str | None:
@@ -180,6 +174,12 @@ class Read:
         if transactions.why_not_store(self.connection) is None:
             self.number = found.number
         return MISS
+
+    def may_ask(self) -> bool:
+        """Whether the cache is asked at all; if not, the reason is counted."""
+        if self.reason is not None:
+            self.refuse(self.reason)
+        return self.reason is None
 
     def refuse(self, reason: str) -> None:
         """Note that the answer is not cached, and why."""
