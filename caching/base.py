@@ -15,15 +15,13 @@ from django.db import connections, models
 from django.db.models.query import RawModelIterable, RawQuerySet
 from django.db.models.signals import class_prepared
 
-from . import tables, transactions
 from .compiler import CachingRawQuery, through
-from .conf import NO_CACHE, check_timeout, conf, fold
+from .conf import NO_CACHE, check_timeout, conf
 from .functions import cached, cached_method, cached_with, forget_results
-from .index import index
 from .keys import NoKey
 from .queries import Uncachable
 from .reads import Read, no_cache, refuse_present, result_key
-from .writes import install
+from .writes import install, invalidate, invalidate_all
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -315,37 +313,6 @@ class CachingManager(models.Manager.from_queryset(CachingQuerySet)):  # type: ig
     def invalidate(self, *objects: models.Model) -> None:
         """Flush what was cached of ``objects``, as ``caching.invalidate`` does."""
         invalidate(*objects)
-
-
-def invalidate(*models_or_objects: type[models.Model] | models.Model) -> None:
-    """Flush every result that depends on the tables of these models or objects.
-
-    For writes that went past Django: another program, a stored procedure, a driver's own
-    cursor. It takes effect at once, for all processes that share the cache, and again when a
-    transaction that is open on a connection of this thread commits. Raises ``TypeError`` for
-    anything else than models and their instances.
-    """
-    flushed: set[str] = set()
-    for item in models_or_objects:
-        model = item if isinstance(item, type) else type(item)
-        if not issubclass(model, models.Model):
-            raise TypeError(f"invalidate() got {item!r}; it takes models and their instances")
-        for part in (model, *model._meta.all_parents):
-            flushed |= tables.touched([fold(part._meta.db_table)], deletes=True) or set()
-            flushed.add(fold(part._meta.db_table))
-    _flush(frozenset(flushed))
-
-
-def invalidate_all() -> None:
-    """Flush every cached result of this project, for all processes that share the cache."""
-    _flush(None)
-
-
-def _flush(flushed: frozenset[str] | None) -> None:
-    index().flush(flushed)
-    for connection in connections.all(initialized_only=True):
-        if transactions.outermost_block(connection) is not None:
-            transactions.wrote(connection, flushed)
 
 
 def use_for_relations(sender: type[models.Model], **kwargs: object) -> None:

@@ -20,7 +20,7 @@ from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import DEFAULT_DB_ALIAS, connections, models, router
 from django.db.models.query import RawQuerySet
 
-from . import entries, keys, reads, tables, transactions
+from . import entries, keys, reads, sessions, tables, transactions
 from .conf import NO_CACHE, check_timeout, conf, fold
 from .given import Given, statement, unwrapped
 from .index import index
@@ -118,7 +118,7 @@ def _slot(obj: Any, name: tuple[Any, ...], given: Given) -> _Slot:
     elif obj is not None:
         using, told, depends_on = obj.db, given.queryset(obj), _tables_read(obj)
     parts = [given.value(name), told]
-    tests = [transactions.nonce(connection) for connection in connections.all(initialized_only=True)]
+    tests = [sessions.nonce(connection) for connection in connections.all(initialized_only=True)]
     key = reads.result_key(connections[using], "function", *parts, given.held, tests)
     return _Slot(key, depends_on)
 

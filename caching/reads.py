@@ -18,7 +18,7 @@ from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import get_language
 
-from . import entries, keys, tables, transactions
+from . import entries, keys, sessions, tables, transactions
 from .conf import NO_CACHE, conf
 from .index import index
 from .queries import Uncachable, abridge, tables_read
@@ -219,7 +219,7 @@ def result_key(connection: BaseDatabaseWrapper, *parts: object) -> str:
     return f"{conf.prefix}result:" + keys.digest(
         entries.FORMAT,
         get_language() if conf.locale else None,
-        transactions.identity(connection),
+        sessions.identity(connection),
         vary(connection.alias) if vary else None,
         *parts,
     )

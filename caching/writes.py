@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from django.core.exceptions import AppRegistryNotReady
 from django.core.signals import request_finished, setting_changed
-from django.db import connections
+from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models.signals import class_prepared
 
-from . import index, tables, transactions
+from . import index, sessions, tables, transactions
+from .conf import fold
 from .queries import EVERYTHING, Kind, Statement, abridge, statement
 
 _BEGINNINGS: Final = frozenset({"BEGIN", "START"})
@@ -39,18 +40,18 @@ def capture(execute: Execute, sql: Any, params: Any, many: bool, context: dict[s
         return _write(found, execute, sql, params, many, context)
     result = execute(sql, params, many, context)
     if connection.vendor == "sqlite" and cursor.description is not None:
-        transactions.session(connection).cursors.add(cursor)
+        sessions.session(connection).cursors.add(cursor)
     if found.kind is Kind.READ:
         return result
     if found.kind is Kind.ROLLBACK_TO:
         transactions.rolled_back_to(connection, found.verb)
     elif found.verb in _TRANSACTION_VERBS:
         transactions.by_hand(connection, found.verb in _BEGINNINGS)
-    elif found.kind is Kind.LOCK and transactions.outermost_block(connection) is not None:
+    elif found.kind is Kind.LOCK and sessions.outermost_block(connection) is not None:
         transactions.locked(connection, "the transaction has taken a lock")
     elif found.kind is Kind.SESSION or (found.kind is Kind.LOCK and found.verb == "SET"):
         # SET TRANSACTION outside of one is for the next one.
-        transactions.changed(connection, f"the session was changed by {found.verb or 'SET'}")
+        sessions.changed(connection, f"the session was changed by {found.verb or 'SET'}")
     return result
 
 
@@ -148,6 +149,40 @@ class FetchedCursor:
         return rows
 
 
+# By hand
+
+
+def invalidate(*models_or_objects: type[models.Model] | models.Model) -> None:
+    """Flush every result that depends on the tables of these models or objects.
+
+    For writes that went past Django: another program, a stored procedure, a driver's own
+    cursor. It takes effect at once, for all processes that share the cache, and again when a
+    transaction that is open on a connection of this thread commits. Raises ``TypeError`` for
+    anything else than models and their instances.
+    """
+    flushed: set[str] = set()
+    for item in models_or_objects:
+        model = item if isinstance(item, type) else type(item)
+        if not issubclass(model, models.Model):
+            raise TypeError(f"invalidate() got {item!r}; it takes models and their instances")
+        for part in (model, *model._meta.all_parents):
+            flushed |= tables.touched([fold(part._meta.db_table)], deletes=True) or set()
+            flushed.add(fold(part._meta.db_table))
+    _flush(frozenset(flushed))
+
+
+def invalidate_all() -> None:
+    """Flush every cached result of this project, for all processes that share the cache."""
+    _flush(None)
+
+
+def _flush(flushed: frozenset[str] | None) -> None:
+    index.index().flush(flushed)
+    for connection in connections.all(initialized_only=True):
+        if sessions.outermost_block(connection) is not None:
+            transactions.wrote(connection, flushed)
+
+
 # Hooking up
 
 
@@ -159,7 +194,7 @@ def attach(connection: BaseDatabaseWrapper) -> None:
 
 def _connected(sender: object, connection: BaseDatabaseWrapper, **kwargs: object) -> None:
     attach(connection)
-    transactions.session(connection).reconnected()
+    sessions.session(connection).reconnected()
 
 
 def _settings_changed(sender: object, setting: str, **kwargs: object) -> None:

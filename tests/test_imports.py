@@ -29,6 +29,7 @@ ROOMS = (
     "flushlist",
     "index",
     "entries",
+    "sessions",
     "transactions",
     "writes",
     "reads",

@@ -10,10 +10,11 @@ from django.core.signals import request_finished
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 from django.test import TestCase, TransactionTestCase, skipUnlessDBFeature
 
-from caching import stats, transactions
+from caching import sessions, stats
 from caching.index import index
 from caching.servers import CacheDown, Server
-from caching.transactions import session, settle_sessions, why_not_read
+from caching.sessions import session
+from caching.transactions import settle_sessions, why_not_read
 from tests.testapp.models import Author, Book, Tag
 from tests.threads import in_thread
 
@@ -443,10 +444,10 @@ class DebtTests(TransactionTestCase):
 
 def test_sessions_are_forgotten_with_their_connection() -> None:
     gc.collect()
-    before = len(transactions._sessions)
+    before = len(sessions._sessions)
     other: Any = connection.copy()
     session(other)
-    assert len(transactions._sessions) == before + 1
+    assert len(sessions._sessions) == before + 1
     del other
     gc.collect()
-    assert len(transactions._sessions) == before
+    assert len(sessions._sessions) == before
