@@ -1,7 +1,8 @@
 """Run the suite on each database and cache that can be had here: ``python -m tests.matrix``.
 
 Arguments go to pytest. A database that cannot be reached is left out, with the reason; where
-``TEST_REQUIRE_SERVERS`` is set, that is a failure.
+``TEST_REQUIRE_SERVERS`` is set, that is a failure. ``TEST_DATABASES`` names the databases that
+are wanted, if not all.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ def missing(database: str, cache: str) -> str | None:
 def main(arguments: list[str]) -> int:
     """Run each pair; return the exit status."""
     failed, left_out = [], []
+    wanted = os.environ.get("TEST_DATABASES", "").split()
     for database, cache in PAIRS:
+        if wanted and database not in wanted:
+            continue
         name = f"{database} with {cache}"
         if (reason := missing(database, cache)) is not None:
             left_out.append(f"{name}: {reason}")
