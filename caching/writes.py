@@ -41,18 +41,24 @@ def capture(execute: Execute, sql: Any, params: Any, many: bool, context: dict[s
     result = execute(sql, params, many, context)
     if connection.vendor == "sqlite" and cursor.description is not None:
         sessions.session(connection).cursors.add(cursor)
-    if found.kind is Kind.READ:
-        return result
+    if found.kind is not Kind.READ:
+        _note(found, connection)
+    return result
+
+
+def _note(found: Statement, connection: BaseDatabaseWrapper) -> None:
+    """Note what a statement that wrote nothing did to the transaction or the session."""
     if found.kind is Kind.ROLLBACK_TO:
         transactions.rolled_back_to(connection, found.verb)
     elif found.verb in _TRANSACTION_VERBS:
         transactions.by_hand(connection, found.verb in _BEGINNINGS)
+    elif found.verb == "RELEASE":
+        transactions.settle(connection)  # outside of BEGIN, SQLite commits with the first savepoint
     elif found.kind is Kind.LOCK and sessions.outermost_block(connection) is not None:
         transactions.locked(connection, "the transaction has taken a lock")
     elif found.kind is Kind.SESSION or (found.kind is Kind.LOCK and found.verb == "SET"):
         # SET TRANSACTION outside of one is for the next one.
         sessions.changed(connection, f"the session was changed by {found.verb or 'SET'}")
-    return result
 
 
 def _statement(sql: Any, connection: Any) -> Statement:

@@ -7,7 +7,9 @@ that share a server.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 
 from tests import servers
@@ -26,7 +28,14 @@ INSTALLED_APPS = [
     "tests.testapp",
 ]
 
-_directory = tempfile.mkdtemp(prefix="caching-tests-")
+
+def _directory() -> str:
+    """Return a directory for databases in files; processes that the tests start share it."""
+    if "TEST_DIRECTORY" not in os.environ:
+        os.environ["TEST_DIRECTORY"] = directory = tempfile.mkdtemp(prefix="caching-tests-")
+        maker = os.getpid()
+        atexit.register(lambda: os.getpid() == maker and shutil.rmtree(directory, ignore_errors=True))
+    return os.environ["TEST_DIRECTORY"]
 
 
 def _database(name: str) -> dict[str, object]:
@@ -52,13 +61,13 @@ def _database(name: str) -> dict[str, object]:
     # A file: threads and processes of the tests share it, as they would share a server.
     return {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.path.join(_directory, f"{name}.sqlite3"),
+        "NAME": os.path.join(_directory(), f"{name}.sqlite3"),
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=wal",
         },
-        "TEST": {"NAME": os.path.join(_directory, f"test_{name}.sqlite3")},
+        "TEST": {"NAME": os.path.join(_directory(), f"test_{name}.sqlite3")},
     }
 
 
