@@ -55,9 +55,7 @@ class CachingQuery(Query):
 
 
 def through(query: Query, read: Read) -> Query:
-    """Return ``query`` as one that reads through the cache."""
-    if type(query) is not Query:
-        return query
+    """Return ``query``, which is of Django's own class, as one that reads through the cache."""
     stand_in = CachingQuery.__new__(CachingQuery)
     stand_in.__dict__.update(query.__dict__, read=read)
     return stand_in
@@ -163,7 +161,7 @@ class CachingCompiler(SQLCompiler):
         try:
             self.compiled = sql, params = self.as_sql()
         except EmptyResultSet:
-            return run()
+            sql = ""
         if not sql:
             return run()
         if result_type == SINGLE:

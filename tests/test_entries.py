@@ -182,6 +182,20 @@ class RefusalTests(EntriesTestCase):
         with mock.patch.object(index.Index, "catch_up", return_value=False):
             assert self.served() == "the flush list was not read in time"
 
+    def test_lock_that_is_not_had_for_the_second_position(self) -> None:
+        number = self.put("a")
+        flush = index.index().list.append(entries_record("b"), number)
+        store("key", flush, frozenset({"a"}), ROWS, 60)
+        replies = [{"key": cache.get("key"), "position": number}]
+        real = Server.get_many
+        with (
+            mock.patch.object(
+                Server, "get_many", lambda server, keys: replies.pop() if replies else real(server, keys)
+            ),
+            mock.patch.object(index.Index, "catch_up", side_effect=[True, False]),
+        ):
+            assert self.served() == "the flush list was not read in time"
+
     def test_list_that_keeps_nothing(self) -> None:
         with (
             mock.patch.object(Server, "add", return_value=False),

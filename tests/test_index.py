@@ -281,6 +281,30 @@ class OwedFlushTests(IndexTestCase):
             self.index.flush(None)
         assert self.index.owes
 
+    def test_owed_flushes_are_one(self) -> None:
+        start = self.begin()
+        with mock.patch.object(module.FlushList, "append", side_effect=CacheDown):
+            self.index.flush(tables("a"))
+            self.index.flush(tables("b"))
+            self.index.flush(None)
+        assert self.index.settle()
+        assert self.judge(start, "c") is not None
+
+    def test_flush_that_works_takes_what_is_owed_with_it(self) -> None:
+        self.begin()
+        with mock.patch.object(module.FlushList, "append", side_effect=CacheDown):
+            self.index.flush(tables("a"))
+        self.index.flush(tables("b"))
+        assert not self.index.owes
+
+    def test_only_one_thread_settles(self) -> None:
+        self.begin()
+        with mock.patch.object(module.FlushList, "append", side_effect=CacheDown):
+            self.index.flush(tables("a"))
+        with self.index._settling:
+            assert not self.index.settle()
+        assert self.index.settle()
+
     def test_flush_of_nothing_costs_nothing(self) -> None:
         start = self.begin()
         self.index.flush(tables())
