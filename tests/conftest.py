@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from django.core.cache import cache
+from hypothesis import settings
 
 from caching import index
 from caching.reports import stats
@@ -19,3 +21,8 @@ def fresh() -> Iterator[None]:
     stats.reset()
     yield
     index.reset()
+
+
+settings.register_profile("default", deadline=None, max_examples=40, stateful_step_count=40)
+settings.register_profile("long", deadline=None, max_examples=3000, stateful_step_count=80)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
