@@ -23,6 +23,6 @@ def fresh() -> Iterator[None]:
     index.reset()
 
 
-settings.register_profile("default", deadline=None, max_examples=40, stateful_step_count=40)
+settings.register_profile("default", deadline=None, max_examples=8, stateful_step_count=30)
 settings.register_profile("long", deadline=None, max_examples=3000, stateful_step_count=80)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
