@@ -416,7 +416,7 @@ class WriteTests(TransactionTestCase):
     def test_integrity_error_of_a_statement_that_has_written(self) -> None:
         names()
         with pytest.raises(IntegrityError):
-            run("INSERT OR FAIL INTO testapp_author (id, name) VALUES (50, 'Bob'), (50, 'Eve')")
+            run("INSERT OR FAIL INTO testapp_author (id, name) VALUES (1000000, 'Bob'), (1000000, 'Eve')")
         assert names() == ["Ann", "Bob"]
 
     @only("mysql")

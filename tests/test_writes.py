@@ -218,7 +218,8 @@ class CaptureTests(TransactionTestCase):
         assert Author.objects.count() == 1
         with pytest.raises(Exception), connection.cursor() as cursor:  # noqa: B017, PT011 - by driver
             cursor.executemany(
-                "INSERT INTO testapp_author (id, name) VALUES (%s, %s)", [(50, "Bob"), (50, "Eve")]
+                "INSERT INTO testapp_author (id, name) VALUES (%s, %s)",
+                [(1_000_000, "Bob"), (1_000_000, "Eve")],
             )
         assert Author.objects.count() == Author.objects.no_cache().count()
 
