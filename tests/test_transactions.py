@@ -160,30 +160,24 @@ class TransactionTests(TransactionTestCase):
             transaction.on_commit(lambda: Author.objects.update(name="Eve"))
         assert names() == ["Eve"]
 
-    def test_commit_whose_outcome_nobody_knows(self) -> None:
-        def commit_and_lose_the_answer() -> None:
+    def commit_and_lose_the_answer(self) -> None:
+        def commit() -> None:
             connection.connection.commit()
             raise DatabaseError
 
         with (
-            mock.patch.object(connection, "_commit", commit_and_lose_the_answer),
+            mock.patch.object(connection, "_commit", commit),
             pytest.raises(DatabaseError),
             transaction.atomic(),
         ):
             Author.objects.update(name="Bob")
+
+    def test_commit_whose_outcome_nobody_knows(self) -> None:
+        self.commit_and_lose_the_answer()
         assert names() == ["Bob"]
 
     def test_commit_whose_outcome_nobody_knows_is_flushed_with_the_request(self) -> None:
-        def commit_and_lose_the_answer() -> None:
-            connection.connection.commit()
-            raise DatabaseError
-
-        with (
-            mock.patch.object(connection, "_commit", commit_and_lose_the_answer),
-            pytest.raises(DatabaseError),
-            transaction.atomic(),
-        ):
-            Author.objects.update(name="Bob")
+        self.commit_and_lose_the_answer()
         request_finished.send(type(self))
         assert in_thread(names) == ["Bob"]
 
