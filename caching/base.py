@@ -6,21 +6,34 @@ use it need nothing else, ``"caching"`` in ``INSTALLED_APPS`` or not.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import nullcontext
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, models
-from django.db.models.query import RawModelIterable, RawQuerySet
+from django.db.models.query import (
+    MAX_GET_RESULTS,
+    FlatValuesListIterable,
+    ModelIterable,
+    NamedValuesListIterable,
+    QuerySet,
+    ValuesIterable,
+    ValuesListIterable,
+)
 from django.db.models.signals import class_prepared
 
-from .compiler import CachingRawQuery, through
+from . import kin, reasons
+from .builders import build
+from .changes import MANY_ROWS
+from .compiler import apart, keyed, through
 from .conf import NO_CACHE, check_timeout, conf
+from .explain import Explanation, explain
 from .functions import cached, cached_method, cached_with, forget_results
-from .keys import NoKey
-from .queries import Uncachable
-from .reads import Read, no_cache, refuse_present, result_key
+from .plans import Extension, Plan, extend, extension, sketch
+from .raw import CachingRawQuerySet, mark
+from .reads import MISS, Keyed, Read, no_cache, result_key
 from .writes import install, invalidate, invalidate_all
 
 __all__ = [
@@ -42,11 +55,11 @@ M = TypeVar("M", bound=models.Model, covariant=True)
 
 if TYPE_CHECKING:
     _Model = models.Model
-    _RawQuerySet = RawQuerySet[Any]
 
     class _QuerySet(models.QuerySet[M, M]):
         """What Django's own class has and its stubs do not tell."""
 
+        _prefetch_related_lookups: tuple[Any, ...]
         _for_write: bool
         _known_related_objects: dict[Any, dict[Any, models.Model]]
         _result_cache: list[Any] | None
@@ -56,7 +69,6 @@ if TYPE_CHECKING:
 else:
     _Model = object
     _QuerySet = models.QuerySet
-    _RawQuerySet = RawQuerySet
 
 
 class CachingMixin(_Model):
@@ -83,6 +95,19 @@ class CachingMixin(_Model):
         """Return a text that names the flushes of this object, whatever database it is from."""
         return f"flush:{self.get_cache_key(incl_db=False)}"
 
+    def save_base(self, *args: Any, **kwargs: Any) -> None:
+        """Save, as Django does, and flush the object that this one pointed to before."""
+        try:
+            with kin.moving(self) if conf.kin else nullcontext():
+                super().save_base(*args, **kwargs)
+        finally:
+            forget_results(self)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Delete, as Django does, and flush the objects that this one points to."""
+        with kin.moving(self) if conf.kin else nullcontext():
+            return super().delete(*args, **kwargs)
+
     def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
         """Reload from the database, never from the cache."""
         forget_results(self)
@@ -101,6 +126,8 @@ class CachingQuerySet(_QuerySet[M]):
     answers_from_cache = True
 
     _timeout: Any = DEFAULT_TIMEOUT
+    #: While ``get()`` makes its queryset: the read that has found nothing yet.
+    _pending: Read
 
     @property
     def timeout(self) -> Any:
@@ -135,7 +162,7 @@ class CachingQuerySet(_QuerySet[M]):
         Raises ``EmptyResultSet`` if it can match nothing, ``caching.keys.NoKey`` if a
         parameter is of a type for which no key is known.
         """
-        sql, params = self.query.get_compiler(self.db).as_sql()
+        sql, params = apart(self.query).get_compiler(self.db).as_sql()
         return result_key(connections[self.db], sql, params, "all")
 
     def flush_key(self) -> str:
@@ -152,28 +179,65 @@ class CachingQuerySet(_QuerySet[M]):
         if read.reason is not None:
             return read.reason
         try:
-            sql, params = self.query.get_compiler(self.db).as_sql()
-            read.dependencies(sql)
-            refuse_present(params)
-            self.query_key()
+            sql, params = apart(self.query).get_compiler(self.db).as_sql()
         except EmptyResultSet:
-            return "it can match nothing, so nothing is asked"
-        except (Uncachable, NoKey) as refusal:
-            return str(refusal)
-        return None
+            return reasons.NOTHING_ASKED
+        return read.why_not(sql, params)
+
+    def explain_cache(self, method: str = "all", *args: Any, **kwargs: Any) -> Explanation:
+        """Return what lies in the cache for this queryset, and which flush dropped it.
+
+        ``method`` is the one that would read, with its arguments: ``"all"`` for the rows,
+        ``"get"``, ``"first"``, ``"count"``, ``"exists"``, ``"aggregate"`` and the like. Nothing is
+        read from the database. Raises ``ValueError`` for another method.
+        """
+        return explain(self, method, *args, **kwargs)
 
     def count(self) -> int:
         """Return the number of rows, from the cache if it is there."""
         timeout = conf.count_timeout if self._timeout is DEFAULT_TIMEOUT else self._timeout
-        return super(CachingQuerySet, self._reading(timeout)).count()
+        found, read = self._single(timeout, "count")
+        if found is not MISS:
+            return int(found[0])
+        if read is None:
+            return super().count()
+        counted = self._keys(read, MANY_ROWS + 1)
+        if counted is not None and len(counted.rows) <= MANY_ROWS:
+            read.keep_keyed((len(counted.rows),), counted)
+            return len(counted.rows)
+        return super(CachingQuerySet, self._stand_in(read)).count()
 
     def exists(self) -> bool:
         """Return whether there is any row, from the cache if that is known there."""
-        return super(CachingQuerySet, self._reading(self._timeout)).exists()
+        found, read = self._single(self._timeout, "exists")
+        if found is not MISS:
+            return bool(found)
+        if read is None:
+            return super().exists()
+        first = self._keys(read, 1)
+        if first is not None:
+            read.keep_keyed((1,) if first.rows else None, first, is_enough=bool(first.rows))
+            return bool(first.rows)
+        return super(CachingQuerySet, self._stand_in(read)).exists()
+
+    def _keys(self, read: Read, limit: int) -> Keyed | None:
+        """Ask for the keys of the rows that are counted, at most ``limit``, instead of their number.
+
+        With them the number depends on those rows, and not on every row that is deleted or saved.
+        None where the keys would tell no more: without a condition any row counts.
+        """
+        if read.number is None or read.sketch is None or not read.sketch.values:
+            return None
+        if self.query.is_sliced or self.query.distinct:
+            return None
+        keys: Any = QuerySet.values_list(QuerySet.order_by(self.no_cache()), "pk")[:limit]
+        return keyed(keys.query.get_compiler(read.connection.alias))
 
     def aggregate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the aggregates, from the cache if they are there."""
-        return super(CachingQuerySet, self._reading(self._timeout)).aggregate(*args, **kwargs)
+        read = None if self._result_cache is not None else self._read(self._timeout)
+        reading = self._stand_in(read) if read is not None and read.may_ask() else self
+        return super(CachingQuerySet, reading).aggregate(*args, **kwargs)
 
     def raw(self, raw_query: Any, params: Any = (), *args: Any, **kwargs: Any) -> CachingRawQuerySet:
         """Return a raw queryset whose answer is cached for ``timeout`` seconds (a keyword)."""
@@ -190,103 +254,173 @@ class CachingQuerySet(_QuerySet[M]):
     as_manager.queryset_only = True  # type: ignore[attr-defined]
 
     def _read(self, timeout: Any) -> Read:
-        read = Read(self.model, self.db, conf.timeout if timeout is DEFAULT_TIMEOUT else timeout)
+        read = Read(self.model, self.db, conf.seconds(timeout))
         if self.query.select_for_update:
-            read.reason = "it locks the rows that it reads"
+            read.reason = reasons.LOCKS
         elif type(self.query) is not models.sql.Query:
-            read.reason = f"its query is of class {type(self.query).__qualname__}, not Django's own"
+            read.reason = reasons.QUERY_CLASS.format(name=type(self.query).__qualname__)
         else:
             read.reason = read.gate(self._for_write)
         return read
 
-    def _reading(self, timeout: Any) -> CachingQuerySet[M]:
-        """Return this queryset, or a stand-in for it that reads through the cache."""
+    def _single(self, timeout: Any, purpose: str) -> tuple[Any, Read | None]:
+        """Return the one row that is asked for if it is in the cache, and how to read it if not.
+
+        None in place of how to read stands for a read that is not cached.
+        """
         if self._result_cache is not None:
-            return self
+            return MISS, None
         read = self._read(timeout)
-        return self._stand_in(read) if read.may_ask() else self
+        if not read.may_ask():
+            return MISS, None
+        found = read.look_up(self.query, "one", purpose)
+        return found, read if read.reason is None else None
 
     def _stand_in(self, read: Read) -> CachingQuerySet[M]:
-        query = through(self.query, read)
-        stand_in = self.__class__.__new__(self.__class__)
         # With the database that was chosen: a router may choose another when asked again.
-        stand_in.__dict__.update(self.__dict__, _query=query, _db=read.connection.alias)
-        return stand_in
+        return self._with(_query=through(self.query, read), _db=read.connection.alias)
+
+    def _with(self, **attributes: Any) -> CachingQuerySet[M]:
+        """Return a copy with other attributes, whatever a subclass makes of ``_clone()``."""
+        copy = self.__class__.__new__(self.__class__)
+        copy.__dict__.update(self.__dict__, **attributes)
+        return copy
 
     def _fetch_all(self) -> None:
         if self._result_cache is None:
             read = self._read(self._timeout)
             if read.may_ask():
-                rows: Any = self._iterable_class(self._stand_in(read))
+                self._result_cache = self._answer(read)
+            else:
+                rows: Any = self._iterable_class(self)
                 self._result_cache = list(rows)
-                if read.key and not read.reason:
-                    groups = self._known_related_objects.values()
-                    known = {id(obj) for group in groups for obj in group.values()}
-                    mark(self._result_cache, read.hit, known)
+                if conf.kin:
+                    kin.remember_all(self._result_cache)
         super()._fetch_all()
+
+    def _answer(self, read: Read) -> list[Any]:
+        """Return the result, built as directly as what is asked allows."""
+        pending = self.__dict__.pop("_pending", None)
+        if self._iterable_class in _ITERABLES:
+            if pending is not None and pending.asks(self.query):
+                read = pending
+            else:
+                read.rows = read.look_up(self.query, "all", "all")
+                if read.rows is MISS and read.number is not None and self.query.values_select:
+                    self._select_keys(read)
+        if read.rows is not MISS and (built := self._built(read, read.plan)) is not None:
+            return built
+        rows: Any = self._iterable_class(self._stand_in(read) if read.reason is None else self)
+        found: list[Any] = list(rows)
+        if read.key and not read.reason:
+            groups = self._known_related_objects.values()
+            mark(found, read.hit, {id(obj) for group in groups for obj in group.values()})
+        return found
+
+    def _select_keys(self, read: Read) -> None:
+        """Ask for values together with the keys of their rows, so that the answer depends on those.
+
+        What is stored, and how it becomes the result, is as it would be without the keys.
+        """
+        key = self.model._meta.pk
+        if self.query.distinct or read.plan is None or key.column is None:
+            return
+        query: Any = self.query.clone()
+        if query.selected is not None:  # the order in which values were asked for; no field is called so
+            query.selected = {**query.selected, "key__": len(query.select)}
+        query.select = (*query.select, key.get_col(query.get_initial_alias()))
+        compiler = query.get_compiler(read.connection.alias)
+        found = keyed(compiler)
+        read.rows = [row[:-1] for row in found.rows]
+        read.keep_keyed(read.rows, found)
+
+    def _built(self, read: Read, plan: Plan) -> list[Any] | None:
+        """Return the objects of rows that were found; None where Django is to build them."""
+        fetch_mode = getattr(self, "_fetch_mode", None)
+        if (
+            self._iterable_class is not ModelIterable
+            or plan.builder is None
+            or self._known_related_objects
+            or (fetch_mode is not None and fetch_mode.track_peers)
+        ):
+            return None
+        return build(plan.builder, read.rows, read.connection, fetch_mode, conf.kin)
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the one object that meets the conditions, as Django does.
+
+        With one condition, no other queryset is made where the answer is in the cache.
+        """
+        if args or len(kwargs) != 1 or self._result_cache is not None or not _is_plain(type(self)):
+            return super().get(*args, **kwargs)
+        return self._get(*kwargs.popitem())
+
+    def _get(self, name: str, value: Any) -> Any:
+        read = self._read(self._timeout)
+        drawn = None
+        query = self.query
+        # A sticky filter is one whose joins the next one uses again: not seen in its shape.
+        special = query.filter_is_sticky or query.distinct_fields or self._prefetch_related_lookups
+        if read.reason is None and not special:
+            drawn = sketch(query, read.connection, "all")
+        if drawn is None:
+            return super().get(**{name: value})
+        known = extension(drawn, name)
+        if known is True:
+            found = super().get(**{name: value})
+            # What was just asked has a plan now, if it has a shape.
+            clone: Any = self.filter(**{name: value}).order_by()
+            clone.query.set_limits(high=MAX_GET_RESULTS)
+            extend(drawn, name, value, clone.query, read.connection)
+            return found
+        if isinstance(known, Extension) and known.accepts(value):
+            read.rows = read.find_planned(known.plan, [*drawn.values, value], "all")
+            single = read.rows is not MISS and len(read.rows) == 1
+            if single and (built := self._built(read, known.plan)) is not None:
+                return built[0]
+            # Not on this queryset itself: other threads may use it, too.
+            return super(CachingQuerySet, self._with(_pending=read)).get(**{name: value})
+        return super().get(**{name: value})
 
     def _clone(self) -> CachingQuerySet[M]:
         clone: CachingQuerySet[M] = super()._clone()
         clone.timeout = self._timeout
+        if "_pending" in self.__dict__:
+            clone._pending = self._pending
         return clone
 
 
-def mark(objects: Iterable[Any], from_cache: bool, known: Container[int] = ()) -> None:
-    """Set ``from_cache`` on model instances, and on those that came in the same rows.
+#: Those that ask what their queryset's query asks, and nothing else.
+_ITERABLES: Final = frozenset(
+    {
+        ModelIterable,
+        ValuesIterable,
+        ValuesListIterable,
+        NamedValuesListIterable,
+        FlatValuesListIterable,
+    }
+)
 
-    Not on those in ``known``, by ``id()``: the instance of a related manager, which its objects
-    hold although it came from elsewhere.
-    """
-    for obj in objects:
-        if isinstance(obj, models.Model) and "from_cache" not in obj.__dict__ and id(obj) not in known:
-            obj.__dict__["from_cache"] = from_cache  # past a __setattr__ that watches for changes
-            mark(obj._state.fields_cache.values(), from_cache, known)
+
+@cache
+def _is_plain(queryset: type[QuerySet[Any]]) -> bool:
+    """Whether a class of querysets overrides nothing by which ``get()`` does its work."""
+    return all(
+        getattr(queryset, name) is getattr(base, name)
+        for base, names in ((QuerySet, _OF_DJANGO), (CachingQuerySet, _OF_OURS))
+        for name in names
+    )
 
 
-class CachingRawQuerySet(_RawQuerySet):
-    """A raw queryset whose rows come from the cache until one of its tables is written.
-
-    The tables are found in the text of the query. One that names the time, calls a function
-    that is not known to be pure, or reads a table whose writes are not tracked, is not cached.
-    ``iterator()`` reads from the database.
-    """
-
-    timeout: Any = DEFAULT_TIMEOUT
-    _result_cache: list[Any] | None
-
-    @classmethod
-    def adopt(cls, raw: RawQuerySet[Any], timeout: Any) -> CachingRawQuerySet:
-        """Return ``raw`` as a caching one."""
-        adopted = cls.__new__(cls)
-        adopted.__dict__.update(raw.__dict__)
-        if check_timeout(timeout) is not DEFAULT_TIMEOUT:
-            adopted.timeout = timeout
-        return adopted
-
-    def using(self, alias: str | None) -> CachingRawQuerySet:
-        """Select the database that is asked."""
-        return self.adopt(super().using(alias), self.timeout)
-
-    def _clone(self) -> CachingRawQuerySet:
-        return self.adopt(super()._clone(), self.timeout)  # type: ignore[misc]
-
-    def _fetch_all(self) -> None:
-        if self._result_cache is None:
-            timeout = conf.timeout if self.timeout is DEFAULT_TIMEOUT else self.timeout
-            read = Read(self.model, self.db, timeout)
-            read.reason = read.gate()
-            if read.may_ask():
-                self._result_cache = self._read_all(read)
-        super()._fetch_all()  # type: ignore[misc]
-
-    def _read_all(self, read: Read) -> list[Any]:
-        stand_in: Any = self._clone()
-        stand_in.__dict__.update(self.__dict__, query=CachingRawQuery(self.query, read))
-        stand_in.__dict__.pop("columns", None)
-        objects = list(RawModelIterable(stand_in))
-        if not read.reason:
-            mark(objects, read.hit)
-        return objects
+_OF_DJANGO: Final = (
+    "filter",
+    "_filter_or_exclude",
+    "_filter_or_exclude_inplace",
+    "order_by",
+    "_chain",
+    "__len__",
+)
+_OF_OURS: Final = ("_fetch_all", "_clone", "_read", "_answer")
 
 
 class CachingManager(models.Manager.from_queryset(CachingQuerySet)):  # type: ignore[misc]

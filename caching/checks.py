@@ -25,7 +25,7 @@ from django.db import models
 
 from .base import CachingManager, CachingMixin
 from .conf import OPTIONS, WrongSetting, conf, fold
-from .tables import is_caching
+from .tables import is_caching, untracked
 
 AppConfigs = Sequence[AppConfig] | None
 Check = Callable[..., list[CheckMessage]]
@@ -115,6 +115,21 @@ def check_obsolete(**kwargs: object) -> list[CheckMessage]:
         checks.Warning(f"The setting {name} is not used any more.", instead, id="caching.W001")
         for name, instead in OBSOLETE.items()
         if conf.has(name)
+    ]
+
+
+@needs_settings
+def check_vary(**kwargs: object) -> list[CheckMessage]:
+    """Warn of settings of the session that nothing in the key stands for."""
+    if not conf.vary_settings or conf.vary is not None:
+        return []
+    return [
+        checks.Warning(
+            "CACHE_MACHINE['VARY_SETTINGS'] means nothing without CACHE_MACHINE['VARY'].",
+            "Name in CACHE_MACHINE['VARY'] a callable that returns what the settings depend on. Until then "
+            "a connection on which one of them was set is not cached.",
+            id="caching.W004",
+        )
     ]
 
 
@@ -260,7 +275,7 @@ def check_unmanaged(app_configs: AppConfigs = None, **kwargs: object) -> list[Ch
             id="caching.I002",
         )
         for model in _models(app_configs)
-        if is_caching(model) and not model._meta.managed and fold(model._meta.db_table) not in conf.tables
+        if is_caching(model) and not model._meta.managed and untracked([fold(model._meta.db_table)])
     ]
 
 
@@ -274,6 +289,7 @@ CHECKS: Final[Sequence[Check]] = (
     check_names,
     check_invalidation,
     check_obsolete,
+    check_vary,
     check_backends,
     check_one_server,
     check_key_function,

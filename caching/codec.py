@@ -18,6 +18,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
+from . import reasons
+
 #: Types whose own reductions call nothing but the type. They are written in C: a pickle that
 #: tries to set an attribute on one of them fails. Beside these, pickle knows by heart None,
 #: bool, int, float, str, bytes, bytearray, list, tuple, dict, set and frozenset.
@@ -83,7 +85,7 @@ def _text(value: Any) -> tuple[str]:
 
 def _key(value: zoneinfo.ZoneInfo) -> tuple[str]:
     if value.key is None:
-        raise UnsupportedType("a time zone was read from a file and has no name, so it is not stored")
+        raise UnsupportedType(reasons.NAMELESS_ZONE)
     return (value.key,)
 
 
@@ -128,9 +130,7 @@ class Pickler(pickle.Pickler):
             return NotImplemented
         reduction = _REDUCTIONS.get((kind.__module__, kind.__qualname__))
         if reduction is None:
-            raise UnsupportedType(
-                f"a value is of type {kind.__module__}.{kind.__qualname__}, which is not stored"
-            )
+            raise UnsupportedType(reasons.UNSUPPORTED.format(kind=f"{kind.__module__}.{kind.__qualname__}"))
         constructor, arguments = reduction
         return constructor, arguments(obj)
 

@@ -4,7 +4,7 @@ The cache stands where the cursor stands. What is stored are the rows as the dri
 converters, iterables and models do their work on them as if they came from the database.
 
 What is leaned on, all of it here: ``Query.get_compiler`` and ``Query.get_aggregation``,
-``SQLCompiler.as_sql`` and ``execute_sql``, and ``RawQuery``.
+``SQLCompiler.as_sql`` and ``execute_sql``, ``Expression.select_format``, and ``RawQuery``.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache, partial
 from itertools import chain
-from typing import Any, Final
+from typing import Any
 
 from django.core.exceptions import EmptyResultSet
-from django.db.models import Field
+from django.db.models import Expression, Field
+from django.db.models.expressions import BaseExpression
 from django.db.models.sql import Query, RawQuery
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI, SINGLE
 
+from . import reasons
 from .keys import NoKey
-from .reads import MISS, Read
+from .plans import learn
+from .reads import MISS, Keyed, Read
 
 
 class Answered(Exception):
@@ -40,18 +43,26 @@ class CachingQuery(Query):
     aggregation: Aggregation | None = None
 
     def get_compiler(self, using: Any = None, connection: Any = None, elide_empty: bool = True) -> Any:
+        self._unwrap()
         compiler = super().get_compiler(using, connection, elide_empty)
         backend: Any = type(compiler)
         return caching_class(backend)(self, compiler.connection, compiler.using, elide_empty)
 
+    def _unwrap(self) -> None:
+        """Make this query what Django would have made, if it needs no outer one to aggregate."""
+        noted = {alias: found for alias, found in self.annotations.items() if isinstance(found, Noted)}
+        if noted:
+            self.annotations.update((alias, found.expression) for alias, found in noted.items())
+            self.set_annotation_mask(self.annotation_select_mask)  # it has kept what it selects
+
     def get_aggregation(self, using: str, aggregate_exprs: dict[str, Any]) -> dict[str, Any]:
-        self.aggregation = Aggregation(self.read, aggregate_exprs, self.annotations)
+        self.aggregation = aggregation = Aggregation(self.read, aggregate_exprs)
         try:
-            result: dict[str, Any] = super().get_aggregation(using, aggregate_exprs)
+            result: dict[str, Any] = super().get_aggregation(using, aggregation.aggregates)
         except Answered as answered:
             value: dict[str, Any] = answered.value
             return value
-        return self.aggregation.finish(result)
+        return aggregation.finish(result)
 
 
 def through(query: Query, read: Read) -> Query:
@@ -61,69 +72,135 @@ def through(query: Query, read: Read) -> Query:
     return stand_in
 
 
+def apart(query: Query) -> Query:
+    """Return a copy of ``query`` that may be compiled without harm to it.
+
+    Django's own copies share what a compiler adds to: the selection of a union that is ordered.
+    """
+    copy = query.clone()
+    parts = [copy]
+    for part in parts:
+        parts.extend(part.combined_queries)
+        if part.selected is not None:
+            part.selected = dict(part.selected)
+    return copy
+
+
+def keyed(compiler: Any) -> Keyed:
+    """Ask what ``compiler`` compiles; its last column is the key of the row."""
+    sql, params = compiler.as_sql()
+    with compiler.connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return Keyed(sql, params, list(cursor.fetchall()))
+
+
+class Noted(Expression):
+    """An aggregate that notes what it was compiled to in the outer query of an aggregation."""
+
+    def __init__(self, expression: Any, alias: str, aggregation: Aggregation) -> None:
+        super().__init__()
+        self.expression, self.alias, self.aggregation = expression, alias, aggregation
+
+    def get_source_expressions(self) -> list[Any]:
+        return [self.expression]
+
+    def set_source_expressions(self, exprs: Any) -> None:
+        (self.expression,) = exprs
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        return compiler.compile(self.expression)
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> Any:
+        sql, params = self.expression.select_format(compiler, sql, params)
+        self.aggregation.noted[self.alias] = sql, tuple(params), self.expression
+        return sql, params
+
+    def get_db_converters(self, connection: Any) -> Any:
+        return self.expression.get_db_converters(connection)
+
+    @property
+    def identity(self) -> Any:
+        return type(self), self.alias, self.expression
+
+    @property
+    def output_field(self) -> Any:
+        return self.expression.output_field
+
+    @property
+    def empty_result_set_value(self) -> Any:
+        return self.expression.empty_result_set_value
+
+
 class Aggregation:
     """An aggregation over a subquery, for which Django builds an outer query of its own.
 
-    The outer query is not ours, but it compiles the inner one, which is. The inner SQL and
-    the aggregates decide the answer, so that is the moment to look.
+    The outer query is not ours, but it compiles the inner one, which is, and the aggregates,
+    which note what they are compiled to. The inner one comes last: the statement is known then,
+    and that is the moment to look.
     """
 
-    def __init__(self, read: Read, aggregates: Mapping[str, Any], annotations: Mapping[str, Any]) -> None:
+    def __init__(self, read: Read, aggregates: Mapping[str, Any]) -> None:
         self.read = read
-        self.aggregates = dict(aggregates)
-        #: The same SQL may be converted in different ways.
-        self.converted = {alias: getattr(value, "output_field", None) for alias, value in annotations.items()}
+        self.aggregates = {alias: Noted(value, alias, self) for alias, value in aggregates.items()}
+        #: By alias, in the outer query: the SQL, its parameters and what was compiled.
+        self.noted: dict[str, tuple[str, tuple[Any, ...], Any]] = {}
         #: How many of our queries are being compiled, one inside the other.
         self.depth = 0
-        self.missed = False
+        #: The inner query of what was not found and is to be stored.
+        self.missed: tuple[str, Any] | None = None
 
     def look(self, sql: str, params: Any) -> None:
-        """Raise ``Answered`` if the answer is in the cache."""
+        """Raise ``Answered`` if the answer is in the cache, now that the inner query is compiled."""
         try:
-            aggregates = [(alias, describe(value)) for alias, value in self.aggregates.items()]
-            converted = [(alias, describe(value)) for alias, value in self.converted.items()]
+            converted = [(alias, conversion(value)) for alias, (_, _, value) in self.noted.items()]
         except NoKey as refusal:
             self.read.refuse(str(refusal))
             return
-        label = self.read.model._meta.label
-        found = self.read.find(sql, params, "aggregate", label, aggregates, converted)
+        statement = f"SELECT {self._outer()} FROM ({sql}) subquery"
+        found = self.read.find(statement, self._params(params), "aggregate", converted)
         if found is not MISS:
             raise Answered(found)
-        self.missed = True
+        if self.read.number is not None:
+            self.missed = sql, params
+
+    def _outer(self) -> str:
+        return ", ".join(sql for sql, _, _ in self.noted.values())
+
+    def _params(self, params: Any) -> tuple[Any, ...]:
+        return (*chain.from_iterable(given for _, given, _ in self.noted.values()), *params)
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Store ``result`` if it was looked for; return it."""
-        if self.missed:
-            self.read.keep(result)
+        if self.missed is not None:
+            if self.read.reads(f"SELECT {self._outer()}"):
+                self.read.keep(result)  # the aggregates read tables of their own
+            else:
+                self.read.keep_by(*self.missed, result)
         return result
 
 
-#: What an aggregate over a subquery may be made of. Its SQL is not seen here, so that a
-#: function which is not in this list might do anything.
-_PARTS: Final = frozenset(
-    "Aggregate ArrayAgg Avg BitAnd BitOr BitXor BoolAnd BoolOr Case Cast Coalesce CombinedExpression "
-    "Corr Count CovarPop ExpressionWrapper F JSONBAgg Max Min OrderBy Q RegrAvgX RegrAvgY RegrCount "
-    "RegrIntercept RegrR2 RegrSXX RegrSXY RegrSYY RegrSlope StdDev StringAgg Sum Value Variance When".split()
-)
+def conversion(expression: Any) -> Any:
+    """Return what tells how the values of ``expression`` are converted.
+
+    The same SQL may be converted in different ways. Raises ``NoKey`` where an expression has code
+    of its own for that: it may depend on anything.
+    """
+    kind = type(expression)
+    for name in ("convert_value", "get_db_converters"):
+        if getattr(kind, name) is not getattr(BaseExpression, name):
+            raise NoKey(reasons.AGGREGATE.format(kind=kind.__qualname__))
+    return describe(expression.output_field)
 
 
 def describe(part: Any) -> Any:
-    """Return a value that tells ``part`` of an aggregate from every other; raise ``NoKey``."""
+    """Return a value that tells a field, or an option of one, from every other."""
     if isinstance(part, list | tuple):
         return [describe(item) for item in part]
-    if isinstance(part, Field) and hasattr(part, "model"):
-        return part.model._meta.label, part.name
-    if isinstance(part, Field):
-        _, path, arguments, options = part.deconstruct()
-        return path, describe(list(arguments)), describe(sorted(options.items()))
-    if not hasattr(part, "deconstruct"):
+    if not isinstance(part, Field):
         return part
-    kind = type(part)
-    if kind.__name__ not in _PARTS or not kind.__module__.startswith("django."):
-        raise NoKey(f"{kind.__qualname__} is not known inside of an aggregate over a subquery")
-    path, arguments, options = part.deconstruct()
-    if not options.keys().isdisjoint(("function", "template")):
-        raise NoKey("an aggregate over a subquery is given a function or a template")
+    if hasattr(part, "model"):
+        return part.model._meta.label, part.name
+    _, path, arguments, options = part.deconstruct()
     return path, describe(list(arguments)), describe(sorted(options.items()))
 
 
@@ -145,7 +222,8 @@ class CachingCompiler(SQLCompiler):
             sql, params = super().as_sql(with_limits, with_col_aliases)
         finally:
             aggregation.depth -= 1
-        if with_col_aliases and not aggregation.depth:
+        is_inner = with_col_aliases and not aggregation.depth
+        if is_inner and aggregation.noted.keys() == aggregation.aggregates.keys():
             aggregation.look(sql, params)
         return sql, params
 
@@ -158,6 +236,12 @@ class CachingCompiler(SQLCompiler):
         run = partial(super().execute_sql, result_type, chunked_fetch, chunk_size)
         if chunked_fetch or result_type not in (MULTI, SINGLE):
             return run()
+        read = self.query.read
+        if read.rows is not MISS:
+            self.__dict__.update(read.plan.compiled)
+            return [read.rows]
+        if (plan := read.plan) is not None and read.sql:
+            self.__dict__.update(plan.compiled, compiled=(read.sql, read.params))
         try:
             self.compiled = sql, params = self.as_sql()
         except EmptyResultSet:
@@ -165,9 +249,12 @@ class CachingCompiler(SQLCompiler):
         if not sql:
             return run()
         if result_type == SINGLE:
-            return self.query.read.answer(sql, params, run, "one")
-        rows = self.query.read.answer(sql, params, lambda: list(chain.from_iterable(run())), "all")
-        return [rows]
+            answer = read.answer(sql, params, run, "one")
+        else:
+            answer = [read.answer(sql, params, lambda: list(chain.from_iterable(run())), "all")]
+        if read.sketch is not None and read.sketch.plan is None and read.reason is None:
+            learn(read.sketch, self, sql, params, read.tables)
+        return answer
 
 
 @cache

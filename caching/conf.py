@@ -1,4 +1,4 @@
-"""The project's settings, read on each access so that ``override_settings`` works.
+"""The project's settings, read once, and anew when ``override_settings`` has changed them.
 
 No other module touches ``django.conf.settings``. A value that cannot be used raises
 ``WrongSetting`` when it is asked for; the system checks say the same before the site starts.
@@ -7,14 +7,17 @@ No other module touches ``django.conf.settings``. A value that cannot be used ra
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar, overload
 
 from django.conf import settings
 from django.core.cache import DEFAULT_CACHE_ALIAS
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
+
+T = TypeVar("T")
 
 #: A timeout that means "do not cache this".
 NO_CACHE: Final = -1
@@ -72,6 +75,10 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, list | tuple | set | frozenset) and all(isinstance(name, str) for name in value)
 
 
+def _are_functions(value: Any) -> bool:
+    return _are_names(value) and all(re.fullmatch(r"\w+", name) for name in value)
+
+
 def _are_tables(value: Any) -> bool:
     if isinstance(value, Mapping):
         return _are_names(list(value)) and all(map(_are_names, value.values()))
@@ -118,7 +125,9 @@ OPTIONS: Final[Mapping[str, Option]] = {
         "a list of table names, or a dict of table name to a list of those it is derived from", _are_tables
     ),
     "FUNCTIONS": Option(
-        "a list of names of SQL functions whose result depends on their arguments alone", _are_names
+        "a list of names of SQL functions whose result depends on their arguments alone, without "
+        "schema, quotes and brackets",
+        _are_functions,
     ),
     "REPLICAS": Option(
         "a dict of alias in DATABASES ({databases}) to the seconds, 0 or more, that it may lag behind",
@@ -127,6 +136,10 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "VARY": Option(
         "a callable that takes a database alias, or the dotted path of one",
         lambda value: isinstance(value, str) or callable(value),
+    ),
+    "KIN": Option("True or False", _is_flag),
+    "VARY_SETTINGS": Option(
+        "a list of names of settings of PostgreSQL sessions for which the value of VARY stands", _are_names
     ),
     "MAX_BYTES": Option("a whole number of bytes above 0", _is_size),
     "ENABLED": Option("True or False", _is_flag),
@@ -142,8 +155,41 @@ def fold(name: str) -> str:
     return name.replace('"', "").replace("`", "").rpartition(".")[2].casefold()
 
 
+class remembered(Generic[T]):  # noqa: N801 - a decorator, named like property
+    """A property of the settings that is read once, until the settings change.
+
+    Reading and checking them all takes longer than a hit should. ``override_settings`` sends a
+    signal, on which ``forget()`` is called.
+    """
+
+    def __init__(self, read: Callable[[Any], T]) -> None:
+        self.read = read
+        self.name = read.__name__
+        self.__doc__ = read.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> remembered[T]: ...
+    @overload
+    def __get__(self, instance: Settings, owner: type) -> T: ...
+    def __get__(self, instance: Settings | None, owner: type) -> Any:
+        if instance is None:
+            return self
+        values = instance.values
+        if self.name not in values:
+            values[self.name] = self.read(instance)
+        return values[self.name]
+
+
 class Settings:
     """One property for each option of ``CACHE_MACHINE``, under its name in lower case."""
+
+    def __init__(self) -> None:
+        #: What was read.
+        self.values: dict[str, Any] = {}
+
+    def forget(self) -> None:
+        """Read everything anew when it is next asked for."""
+        self.values = {}
 
     @property
     def given(self) -> Mapping[str, Any]:
@@ -176,48 +222,52 @@ class Settings:
         """Whether the project's setting of this name is given, and true."""
         return bool(getattr(settings, name, False))
 
-    @property
+    @remembered
     def cache(self) -> str:
         """Alias of the cache that holds the results."""
         default = "cache_machine" if "cache_machine" in settings.CACHES else DEFAULT_CACHE_ALIAS
         alias: str = self.option("CACHE", default)
         return alias
 
-    @property
+    @remembered
     def flush_list_cache(self) -> str:
         """Alias of the cache that holds the flush list."""
         alias: str = self.option("FLUSH_LIST_CACHE") or self.cache
         return alias
 
-    @property
+    @remembered
     def prefix(self) -> str:
         """Start of each key, inside the cache's own ``KEY_PREFIX``."""
         prefix: str = self.option("PREFIX", "")
         return prefix
 
-    @property
+    @remembered
     def timeout(self) -> Any:
         """Seconds that a result lives; the cache's own default if not set."""
         return self.option("TIMEOUT", DEFAULT_TIMEOUT)
 
-    @property
+    def seconds(self, timeout: Any) -> Any:
+        """Return ``timeout``, or the configured one for ``DEFAULT_TIMEOUT``."""
+        return self.timeout if timeout is DEFAULT_TIMEOUT else timeout
+
+    @remembered
     def count_timeout(self) -> Any:
         """Seconds that a ``count()`` lives; as any other result if not set."""
         return self.option("COUNT_TIMEOUT", self.timeout)
 
-    @property
+    @remembered
     def locale(self) -> bool:
         """Whether the active language is part of the key."""
         locale: bool = self.option("LOCALE", True)
         return locale
 
-    @property
+    @remembered
     def cache_empty(self) -> bool:
         """Whether a result without rows is cached."""
         cache_empty: bool = self.option("CACHE_EMPTY", True)
         return cache_empty
 
-    @property
+    @remembered
     def tables(self) -> dict[str, frozenset[str]]:
         """Tables to track beyond those of the models, each with those it is derived from."""
         declared = self.option("TABLES", ())
@@ -225,41 +275,52 @@ class Settings:
             return {fold(name): frozenset(map(fold, of)) for name, of in declared.items()}
         return {fold(name): frozenset() for name in declared}
 
-    @property
+    @remembered
     def functions(self) -> frozenset[str]:
         """Declared SQL functions, in upper case."""
         return frozenset(name.upper() for name in self.option("FUNCTIONS", ()))
 
-    @property
+    @remembered
     def replicas(self) -> Mapping[str, float]:
         """Seconds that each replica may lag behind, by database alias."""
         replicas: Mapping[str, float] = self.option("REPLICAS", {})
         return replicas
 
-    @property
+    @remembered
     def vary(self) -> Callable[[str], object] | None:
         """What the project adds to each key, given the database alias."""
         vary: Callable[[str], object] | str | None = self.option("VARY")
         return _imported(vary) if isinstance(vary, str) else vary
 
-    @property
+    @remembered
+    def kin(self) -> bool:
+        """Whether objects are flushed with the objects that they point to, and that point to them."""
+        kin: bool = self.option("KIN", True)
+        return kin
+
+    @remembered
+    def vary_settings(self) -> frozenset[str]:
+        """Settings of the database session that are set as ``vary`` says, in lower case."""
+        return frozenset(name.lower() for name in self.option("VARY_SETTINGS", ()))
+
+    @remembered
     def max_bytes(self) -> int:
         """Size above which a result is not stored."""
         size: int = self.option("MAX_BYTES", 1_000_000)
         return size
 
-    @property
+    @remembered
     def enabled(self) -> bool:
         """Whether reads are answered from the cache at all. Writes are always recorded."""
         enabled: bool = self.option("ENABLED", True)
         return enabled
 
-    @property
+    @remembered
     def routed(self) -> bool:
         """Whether database routers decide where reads and writes go."""
         return bool(settings.DATABASE_ROUTERS)
 
-    @property
+    @remembered
     def use_tz(self) -> bool:
         """Django's ``USE_TZ``, on which the values of a row depend."""
         return bool(settings.USE_TZ)

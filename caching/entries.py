@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from time import time
 from typing import Any, Final, NamedTuple
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from . import codec
+from . import codec, reasons
 from .conf import conf
 from .flushlist import valid
+from .history import Dependency
 from .index import Index, index
 from .reports import logger
 from .servers import CacheDown, server
 
 #: Raised when an entry of an older release could be misread.
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 #: A hot result is stored again when it is so many flushes old (the index reads back as far).
 RENEW_AFTER: Final = 1_000
@@ -26,8 +28,8 @@ class Entry(NamedTuple):
 
     #: The position of the flush list at the time of the read.
     number: int
-    #: The tables that the result depends on.
-    tables: tuple[str, ...]
+    #: What the result depends on: tuples of the fields of ``Dependency``.
+    dependencies: tuple[tuple[Any, ...], ...]
     #: The result, in the types that ``codec`` knows.
     payload: Any
     #: When it ends, in seconds since 1970; None for never.
@@ -48,15 +50,15 @@ def fetch(key: str) -> Found:
     known = index()
     results = server(conf.cache)
     if known.list.server.is_dummy:
-        return Found(None, None, "the cache keeps nothing")
+        return Found(None, None, reasons.DUMMY)
     if not (known.list.server.available and results.available):
-        return Found(None, None, "the cache is down")
+        return Found(None, None, reasons.DOWN)
     if known.owes and not known.settle():
-        return Found(None, None, "a flush of this process did not reach the cache yet")
+        return Found(None, None, reasons.OWED)
     try:
         return _fetch(key, known)
     except CacheDown:
-        return Found(None, None, "the cache is down")
+        return Found(None, None, reasons.DOWN)
 
 
 def _fetch(key: str, known: Index) -> Found:
@@ -67,16 +69,16 @@ def _fetch(key: str, known: Index) -> Found:
         answer = results.get_many([key]) | known.list.server.get_many([known.list.position_key])
     position = known.observe(answer.get(known.list.position_key), seen)
     if position is None:
-        return Found(None, None, "the flush list cannot be read")
+        return Found(None, None, reasons.NO_LIST)
     caught_up = known.catch_up(position)
     data = answer.get(key)
     if data is None:
-        return Found(None, position, "it was not there")
+        return Found(None, position, reasons.ABSENT)
     entry = unpack(data)
     if entry is None:
-        return Found(None, position, "it could not be read")
+        return Found(None, position, reasons.UNREADABLE)
     if not caught_up:
-        return Found(None, position, "the flush list was not read in time")
+        return Found(None, position, reasons.LATE)
     return _judge(key, entry, position, known)
 
 
@@ -86,11 +88,11 @@ def _judge(key: str, entry: Entry, position: int, known: Index) -> Found:
         # The result came with a later reply than the position, or from a life that ended.
         again = known.list.position()
         if again is None or entry.number > again:
-            return Found(None, position, "its number is above the position")
+            return Found(None, position, reasons.ABOVE)
         if not known.catch_up(again):
-            return Found(None, position, "the flush list was not read in time")
+            return Found(None, position, reasons.LATE)
         position = again
-    if reason := known.flushed_after(entry.number, entry.tables):
+    if reason := known.flushed_after(entry.number, entry.dependencies):
         return Found(None, position, reason)
     if position - entry.number > RENEW_AFTER:
         _renew(key, entry, position)
@@ -104,7 +106,9 @@ def _renew(key: str, entry: Entry, position: int) -> None:
         _write(key, entry._replace(number=position), remaining)
 
 
-def store(key: str, number: int, tables: frozenset[str], payload: Any, timeout: Any) -> str | None:
+def store(
+    key: str, number: int, dependencies: Iterable[Dependency], payload: Any, timeout: Any
+) -> str | None:
     """Store a result; return why not, if it was not. Never raises for a failing cache.
 
     ``number`` is the position from before the result was read; ``timeout`` is in seconds,
@@ -113,7 +117,7 @@ def store(key: str, number: int, tables: frozenset[str], payload: Any, timeout: 
     if timeout is DEFAULT_TIMEOUT:
         timeout = server(conf.cache).cache.default_timeout
     expires = None if timeout is None else time() + timeout
-    return _write(key, Entry(number, tuple(sorted(tables)), payload, expires), timeout)
+    return _write(key, Entry(number, tuple(map(tuple, dependencies)), payload, expires), timeout)
 
 
 def _write(key: str, entry: Entry, timeout: float | None) -> str | None:
@@ -122,8 +126,8 @@ def _write(key: str, entry: Entry, timeout: float | None) -> str | None:
     except codec.UnsupportedType as error:
         return str(error)
     if len(data) > conf.max_bytes:
-        return f"it has {len(data)} bytes, above CACHE_MACHINE['MAX_BYTES']"
-    return None if server(conf.cache).offer(key, data, timeout) else "the cache did not take it"
+        return reasons.TOO_LARGE.format(size=len(data))
+    return None if server(conf.cache).offer(key, data, timeout) else reasons.NOT_TAKEN
 
 
 def unpack(data: Any) -> Entry | None:

@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from . import codec
+from .changes import Change, Flush, whole
 from .reports import logger
 from .servers import CacheDown, Server
 
@@ -32,21 +33,28 @@ RECORD_LIFE: Final = 3600
 #: Redis backend, for one, may count a lost key from 1.
 SMALLEST: Final = 10**18
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
-#: Above this a record names no tables: it must fit every cache.
-MAX_RECORD_BYTES: Final = 100_000
+#: Above this a record names no rows, and then no tables: it must fit every cache.
+MAX_RECORD_BYTES: Final = 20_000
 
 
 class Record(NamedTuple):
-    """One flush: the tables it touched (None for all) and when, in seconds since 1970."""
+    """One flush, and who made it."""
 
-    tables: frozenset[str] | None
+    flush: Flush
+    #: Seconds since 1970.
     time: float = 0.0
+    #: The host and the process.
+    writer: str = ""
+    #: The transaction, committed by hand, that has written this and was not seen to end.
+    opens: str = ""
+    #: The one that has ended.
+    closes: str = ""
 
 
 #: What a record means that cannot be read.
-UNREADABLE: Final = Record(None)
+UNREADABLE: Final = Record(Flush(None))
 
 
 class FlushList:
@@ -60,8 +68,8 @@ class FlushList:
     def append(self, record: Record, seen: int) -> int:
         """Append ``record`` and return its number, which is above ``seen``.
 
-        Raises ``CacheDown`` unless the list is known to hold the record. ``seen`` is the
-        highest number known to this process.
+        Raises ``CacheDown`` unless the position is known to have moved. ``seen`` is the highest
+        number known to this process.
         """
         number = self.server.incr(self.position_key)
         if number is None or number < SMALLEST or number <= seen:
@@ -70,11 +78,11 @@ class FlushList:
         if number is None or number < SMALLEST or number <= seen:
             raise self._broken(f"incr of {self.position_key} gave {number!r}")
         key, value = self.key(number), pack(record)
-        # add() says whether it worked, with every client and every option; set() does not.
-        if not self.server.add(key, value, RECORD_LIFE):
-            self.server.set(key, value, RECORD_LIFE)
-            if self.server.get_many([key]).get(key) != value:
-                raise self._broken(f"the record {key} was not stored")
+        # Some clients send this without waiting for the answer. A record that is lost leaves a
+        # number without one, which flushes everything; but it cannot tell what is open.
+        self.server.set(key, value, RECORD_LIFE)
+        if record.opens and self.server.get_many([key]).get(key) != value:
+            raise self._broken(f"the record {key} was not stored")
         self.server.recovered("append")
         return number
 
@@ -125,18 +133,23 @@ def valid(position: Any) -> int | None:
 
 
 def pack(record: Record) -> bytes:
-    """Return ``record`` as bytes, without its tables if they are too many."""
-    tables = None if record.tables is None else sorted(record.tables)
-    value = codec.dumps((FORMAT, tables, record.time))
-    return value if len(value) <= MAX_RECORD_BYTES else codec.dumps((FORMAT, None, record.time))
+    """Return ``record`` as bytes; with less about what was flushed if that is too much."""
+    flush, *rest = record
+    for smaller in (flush, whole(flush.tables), Flush(None)):
+        changes = None if smaller.changes is None else [tuple(change) for change in smaller.changes]
+        value = codec.dumps((FORMAT, changes, smaller.children, *rest))
+        if len(value) <= MAX_RECORD_BYTES:
+            break
+    return value
 
 
 def unpack(value: Any) -> Record:
     """Return the record; one that cannot be read stands for everything."""
     try:
-        form, tables, moment = codec.loads(value)
+        form, changes, children, *rest = codec.loads(value)
         if form == FORMAT:
-            return Record(None if tables is None else frozenset(tables), moment)
+            found = None if changes is None else tuple(Change(*change) for change in changes)
+            return Record(Flush(found, children), *rest)
     except Exception:  # pickle raises anything at all for bytes that are not ours
         pass
     return UNREADABLE

@@ -20,13 +20,13 @@ from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import DEFAULT_DB_ALIAS, connections, models, router
 from django.db.models.query import RawQuerySet
 
-from . import entries, keys, reads, sessions, tables, transactions
+from . import entries, keys, reads, reasons, sessions, tables, transactions
 from .conf import NO_CACHE, check_timeout, conf, fold
 from .given import Given, statement, unwrapped
+from .history import Dependency
 from .index import index
-from .queries import Uncachable
 from .reports import logger, stats
-from .sql import abridge, tokenize
+from .sql import Uncachable, abridge, tokenize
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -106,7 +106,7 @@ def _slot_or_none(obj: Any, name: tuple[Any, ...], given: Given, timeout: Any) -
     except (Uncachable, keys.NoKey, FieldError) as error:
         refusal = str(error)
     except EmptyResultSet:
-        refusal = "its queryset can match nothing"
+        refusal = reasons.EMPTY_QUERYSET
     stats.refuse(None, refusal)
     return None
 
@@ -126,15 +126,15 @@ def _slot(obj: Any, name: tuple[Any, ...], given: Given) -> _Slot:
 def _tables_of(obj: models.Model) -> frozenset[str]:
     label, depends_on = obj._meta.label, tables.around(type(obj))
     if obj._state.adding or None in (obj.pk if isinstance(obj.pk, tuple) else (obj.pk,)):
-        raise Uncachable(f"the {label} that it is cached with is not saved")
+        raise Uncachable(reasons.NOT_SAVED.format(label=label))
     if fold(obj._meta.db_table) not in depends_on:
-        raise Uncachable(f"writes to the table of {label}, which it is cached with, are not tracked")
+        raise Uncachable(reasons.UNTRACKED_OBJECT.format(label=label))
     return depends_on
 
 
 def _tables_read(obj: Any) -> frozenset[str]:
     sql, params = statement(obj)
-    depends_on = reads.Read(obj.model, obj.db, None).dependencies(sql)
+    depends_on = reads.Read(obj.model, obj.db, None).reads(sql)
     reads.refuse_present(params)
     return depends_on | tables.around(obj.model)
 
@@ -149,9 +149,9 @@ def _run(function: Callable[[], T], slot: _Slot, timeout: Any) -> T:
         try:
             value: T = pickle.loads(found.entry.payload)
         except Exception as error:  # pickle raises anything at all, for a class that has changed, say
-            reason = f"it could not be read: {error!r}"
+            reason = reasons.UNREADABLE_BECAUSE.format(error=error)
         else:
-            reads.collect(found.entry.tables)
+            reads.collect(fields[0] for fields in found.entry.dependencies)
             stats.hit(None, slot.key, found.entry.number)
             return value
     stats.miss(None, slot.key, reason)
@@ -169,13 +169,14 @@ def _compute(function: Callable[[], T], slot: _Slot, position: int, timeout: Any
         return result
     refusal = (
         _why_not(timeout)
+        or seen.unnamed
         or seen.why_old()
         or entries.store(
             slot.key,
             position,
-            seen.tables,
+            map(Dependency, sorted(seen.tables)),
             payload,
-            conf.timeout if timeout is DEFAULT_TIMEOUT else timeout,
+            conf.seconds(timeout),
         )
     )
     if refusal is None:
@@ -196,8 +197,8 @@ def _pickled(key: str, result: Any) -> bytes | None:
 def _why_not(timeout: Any) -> str | None:
     """Return why nothing is cached here and now, or what is computed may be uncommitted or old."""
     check_timeout(timeout)
-    if (conf.timeout if timeout is DEFAULT_TIMEOUT else timeout) in (NO_CACHE, 0):
-        return "no caching was asked for"
+    if conf.seconds(timeout) in (NO_CACHE, 0):
+        return reasons.NO_CACHING_ASKED
     if reason := reads.switched_off():
         return reason
     for connection in connections.all(initialized_only=True):
@@ -215,10 +216,15 @@ class _Reads:
         self.tables: frozenset[str] = frozenset()
         #: The tables of the statements that were run, by database.
         self.asked: dict[str, set[str]] = {}
+        #: Why one of them may have read what is another tenant's, if so.
+        self.unnamed: str | None = None
 
     def __call__(self, execute: Callable[..., Any], sql: Any, *arguments: Any) -> Any:
         *_, context = arguments
-        self.asked.setdefault(context["connection"].alias, set()).update(_named(sql))
+        names = _named(sql)
+        self.asked.setdefault(context["connection"].alias, set()).update(names)
+        if names and self.unnamed is None:
+            self.unnamed = sessions.why_not_named(context["connection"])
         return execute(sql, *arguments)
 
     def why_old(self) -> str | None:
@@ -226,9 +232,9 @@ class _Reads:
         for alias, names in self.asked.items():
             lag = conf.replicas.get(alias)
             if lag is not None and not index().quiet_for(lag, names):
-                return "it was written within the lag of the replica"
+                return reasons.LAG
             if lag is None and conf.routed and not _is_primary(alias, names):
-                return f"what it read from {alias!r} is written elsewhere"
+                return reasons.WRITTEN_ELSEWHERE.format(alias=alias)
         return None
 
 
@@ -280,8 +286,8 @@ class cached_method(Generic[P, T]):  # noqa: N801 - a decorator, named like func
     """Cache a method of a model: with the object, and then on the instance.
 
     The first call with given arguments takes the result from the cache, as ``cached_with``
-    the instance; later calls on the same instance take it from the instance, until that is
-    loaded anew. Arguments are told apart by value and type; a call with arguments of other
+    the instance; later calls on the same instance take it from the instance, until that is saved
+    or loaded anew. Arguments are told apart by value and type; a call with arguments of other
     types than keys know (None, bool, numbers, text, bytes, dates, UUIDs, tuples, lists, dicts,
     model instances) is not cached. Where nothing may be cached, in a transaction that has
     written or on an object that is not saved, each call computes.
@@ -358,5 +364,5 @@ class _Results(dict[str, Any]):
 
 
 def forget_results(instance: models.Model) -> None:
-    """Drop what ``cached_method`` keeps on ``instance``, which is being loaded anew."""
+    """Drop what ``cached_method`` keeps on ``instance``, which is being saved or loaded anew."""
     instance.__dict__.pop(_Results.ATTRIBUTE, None)

@@ -14,6 +14,7 @@ from django.db.models.fields.files import FieldFile
 from django.db.models.query import Prefetch, RawQuerySet
 from django.utils.functional import LazyObject, Promise, empty
 
+from . import reasons
 from .sql import Uncachable
 
 
@@ -107,7 +108,7 @@ def statement(obj: Any) -> tuple[str, Any]:
         sql: Any = obj.raw_query
         return sql, obj.params
     if obj.query.select_for_update:
-        raise Uncachable("it locks the rows that it reads")
+        raise Uncachable(reasons.LOCKS)
     sql, params = obj.query.get_compiler(obj.db).as_sql()
     return sql, params
 

@@ -5,21 +5,27 @@
 The picture is caught up with the list when a read finds that the position has moved: the new
 records are fetched once, for all threads. Locks are taken here and nowhere else.
 
-Why it is safe to look without the lock: the numbers in ``_flushed`` and ``floor`` only ever
-grow, and ``position`` is raised after them. Who sees a position sees every flush up to it.
+Why it is safe to look without the lock: ``position`` is raised after the numbers in ``_histories``,
+so that who sees a position sees every flush up to it. Numbers are forgotten only after ``floor``
+was raised above them, and who has looked for them looks at the floor once more.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterable
 from time import monotonic, time
 from typing import Any, Final
 
-from . import servers
+from django.core.cache.backends.base import BaseCache, default_key_func
+
+from . import reasons, servers
+from .changes import Flush, together
 from .conf import conf
-from .flushlist import FlushList, Record, valid
+from .flushlist import RECORD_LIFE, FlushList, Record, valid
+from .history import Dependency, History
 from .reports import logger, stats
 from .servers import CacheDown, server
 
@@ -33,6 +39,10 @@ REACH: Final = 10_000
 RECENT: Final = 1_000
 #: Records below the floor that are fetched to judge an older result.
 BACKWARDS: Final = 2_000
+#: Numbers kept of rows and values; with more, the older half is forgotten.
+NUMBERS: Final = 200_000
+#: How this host signs what it flushes.
+HOST: Final = socket.gethostname()
 #: Seconds to wait for another thread that catches up, before reading from the database.
 LOCK_TIMEOUT: Final = 0.5
 
@@ -45,13 +55,15 @@ class Index:
         self.position = 0
         #: Every flush above this number is known.
         self.floor = 0
-        self.since = monotonic()
-        self._flushed: dict[str, int] = {}
+        self._histories: dict[str, History] = {}
+        #: The tables (None for all) of transactions by hand that were not seen to end, and when
+        #: they wrote.
+        self._open: dict[str, tuple[frozenset[str] | None, float]] = {}
         self._learned: dict[str, float] = {}
         self._everything_learned = monotonic()
         self._holes: dict[int, float] = {}
         self._bottom = 0
-        self._owed: Record | None = None
+        self._owed: tuple[Record, ...] = ()
         self._lock = threading.Lock()
         self._owing = threading.Lock()
         self._settling = threading.Lock()
@@ -87,34 +99,58 @@ class Index:
             self._lock.release()
         return True
 
-    def flushed_after(self, number: int, tables: Iterable[str]) -> str | None:
-        """Return why a result of ``number`` is not served; None if it is."""
+    def flushed_after(self, number: int, dependencies: Iterable[tuple[Any, ...]]) -> str | None:
+        """Return why a result of ``number`` is not served; None if it is.
+
+        ``dependencies`` are tuples of the fields of ``Dependency``.
+        """
         if number < self.floor:
             self._backward(number)
             if number < self.floor:
-                return "it is older than what is known of the flush list"
-        flushed = self._flushed
-        for table in tables:
-            if flushed.get(table, 0) > number:
-                return f"{table} was written, flush {flushed[table]}"
+                return reasons.TOO_OLD
+        histories = self._histories
+        for fields in dependencies:
+            history = histories.get(fields[0])
+            if history is None or (history.last <= number and history.last_child <= number):
+                continue
+            if newest := history.touched(Dependency(*fields), number):
+                return reasons.FLUSHED.format(table=fields[0], number=newest)
+        if number < self.floor:  # what would have told may have been forgotten meanwhile
+            return reasons.TOO_OLD
         if self._holes and any(hole > number for hole in list(self._holes)):
-            return "a flush is under way"
+            return reasons.UNDER_WAY
+        if self._open and (table := self.is_open(fields[0] for fields in dependencies)):
+            return reasons.OPEN.format(table=table)
+        return None
+
+    def newest(self, number: int, dependency: Dependency) -> int:
+        """Return the number of a known flush after ``number`` that tells on ``dependency``; or 0."""
+        history = self._histories.get(dependency.table)
+        return 0 if history is None else history.touched(dependency, number)
+
+    def is_open(self, tables: Iterable[str]) -> str | None:
+        """Return the first table that a transaction by hand has written, if there is one."""
+        names = set(tables)
+        for token, (written, since) in list(self._open.items()):
+            if time() - since > RECORD_LIFE:
+                self._open.pop(token, None)
+            elif written is None or not names.isdisjoint(written):
+                return min(names if written is None else names & written, default="something")
         return None
 
     def quiet_for(self, seconds: float, tables: Iterable[str]) -> bool:
         """Whether nothing of ``tables`` was flushed within the last ``seconds``."""
         then = monotonic() - seconds
         learned = self._learned
-        return (
-            self.since < then
-            and self._everything_learned < then
-            and all(learned.get(table, 0.0) < then for table in tables)
-        )
+        return self._everything_learned < then and all(learned.get(table, 0.0) < then for table in tables)
 
     def _forward(self, position: int) -> None:
         start = self.position
         if start == 0 or position - start > REACH:
             self._start_at(position)
+            recent = range(position - BATCH + 1, position + 1)
+            for _, record in sorted(self.list.read(recent).items()):
+                self._note_open(record)
         else:
             for first in range(start + 1, position + 1, BATCH):
                 numbers = range(first, min(first + BATCH, position + 1))
@@ -132,13 +168,43 @@ class Index:
             self._holes.setdefault(number, monotonic())
 
     def _apply(self, number: int, record: Record) -> None:
-        if record.tables is None:
+        self._note_open(record)
+        if record.flush.changes is None:
             self._raise_floor(number)
             return
+        self._add(number, record)
         now = monotonic()
-        for table in record.tables:
-            self._flushed[table] = max(number, self._flushed.get(table, 0))
-            self._learned[table] = now
+        for change in record.flush.changes:
+            self._learned[change.table] = now
+        if sum(map(len, self._histories.values())) > NUMBERS:
+            self._forget((self.floor + number) // 2 if self.floor else number)
+
+    def _add(self, number: int, record: Record) -> None:
+        for change in record.flush.changes or ():
+            self._history(change.table).add(number, change)
+        for table, keys in record.flush.children:
+            self._history(table).add_children(number, keys)
+
+    def _history(self, table: str) -> History:
+        found = self._histories.get(table)
+        if found is None:
+            found = self._histories[table] = History()
+        return found
+
+    def _forget(self, number: int) -> None:
+        """Forget what was flushed up to ``number``, so that memory is bounded."""
+        self.floor = max(self.floor, number)
+        self._bottom = max(self._bottom, number)
+        for history in self._histories.values():
+            history.forget(number)
+
+    def _note_open(self, record: Record) -> None:
+        self._open.pop(record.closes, None)
+        if record.opens:
+            before, _ = self._open.get(record.opens, (frozenset(), 0.0))
+            tables = record.flush.tables
+            both = None if before is None or tables is None else before | tables
+            self._open[record.opens] = both, record.time
 
     def _raise_floor(self, number: int) -> None:
         """Take everything up to ``number`` as flushed, for good."""
@@ -178,30 +244,30 @@ class Index:
         records = self.list.read(numbers)
         for number in numbers:
             record = records.get(number)
-            if record is None or record.tables is None:
+            if record is None or record.flush.changes is None:
                 self._bottom = self.floor = number
                 return
-            for table in record.tables:
-                self._flushed[table] = max(number, self._flushed.get(table, 0))
+            self._add(number, record)
             self.floor = number - 1
 
     # Writing
 
-    def flush(self, tables: frozenset[str] | None) -> None:
-        """Append a flush of ``tables`` (None for all). Never raises: what fails is owed.
+    def flush(self, flush: Flush, opens: str = "", closes: str = "") -> None:
+        """Append ``flush``. Never raises: what fails is owed.
 
         Readers do not wait for it: until the record is there they see that its number has none.
+        ``opens`` and ``closes`` name a transaction that is committed by hand.
         """
-        if (tables is not None and not tables) or self.list.server.is_dummy:
+        if not (flush.changes is None or any(flush) or closes) or self.list.server.is_dummy:
             return
-        record = Record(tables, time())
+        record = Record(flush, time(), f"{HOST}:{os.getpid()}", opens, closes)
         appended = False
         try:
             appended = self._append(record)
         finally:
             if not appended:  # or interrupted: a worker may be told to stop at any point
                 with self._owing:
-                    self._owed = record if self._owed is None else merge(self._owed, record)
+                    self._owed = merge(self._owed, record)
         if not appended:
             self._abandon()
         elif self.owes:
@@ -210,18 +276,19 @@ class Index:
     @property
     def owes(self) -> bool:
         """Whether a flush did not reach the list yet. This process then serves nothing."""
-        return self._owed is not None
+        return bool(self._owed)
 
     def settle(self) -> bool:
         """Append what is owed; return whether nothing is owed any more. Never waits."""
         if not self._settling.acquire(blocking=False):
             return False
         try:
-            record = self._owed
-            if record is not None and self._append(record):
+            for record in self._owed:
+                if not self._append(record):
+                    break
                 with self._owing:
-                    # What came to be owed meanwhile was merged, and is appended next time.
-                    self._owed = None if self._owed is record else self._owed
+                    # What came to be owed meanwhile is another record, and is appended next time.
+                    self._owed = tuple(owed for owed in self._owed if owed is not record)
         finally:
             self._settling.release()
         return not self.owes
@@ -234,14 +301,14 @@ class Index:
             except CacheDown:
                 continue
             self._learn_own(number, record)
-            stats.flush(record.tables, number)
+            stats.flush(record.flush, number)
             return True
         return False
 
     def _learn_own(self, number: int, record: Record) -> None:
         if self._lock.acquire(blocking=False):
             try:
-                if self.position and number == self.position + 1:
+                if number == self.position + 1:
                     self._apply(number, record)
                     self.position = number
             finally:
@@ -254,14 +321,17 @@ class Index:
             logger.debug("the position could not be removed either")
 
 
-def merge(one: Record, other: Record) -> Record:
-    """Return the record that flushes what both flush."""
-    if one.tables is None or other.tables is None:
-        return Record(None, other.time)
-    return Record(one.tables | other.tables, other.time)
+def merge(owed: tuple[Record, ...], record: Record) -> tuple[Record, ...]:
+    """Return what is owed with one more record.
+
+    It becomes one with the last, unless that would lose which transactions are opened and closed.
+    """
+    if not owed or owed[-1].opens != record.opens or owed[-1].closes or record.closes:
+        return (*owed, record)
+    return (*owed[:-1], record._replace(flush=together([owed[-1].flush, record.flush])))
 
 
-_indexes: dict[tuple[str, str], Index] = {}
+_indexes: dict[tuple[Any, ...], Index] = {}
 _lock = threading.Lock()
 
 
@@ -273,7 +343,11 @@ def index() -> Index:
     """
     alias, prefix = conf.flush_list_cache, conf.prefix
     backing = server(alias)
-    identity = alias, backing.cache.make_key(f"{prefix}position")
+    cache = backing.cache
+    # The default spells all keys of a cache alike.
+    is_default = type(cache).make_key is BaseCache.make_key and cache.key_func is default_key_func
+    spelling = cache.key_prefix if is_default else cache.make_key(f"{prefix}position")
+    identity = alias, prefix, spelling, cache.version
     found = _indexes.get(identity)
     if found is None:
         with _lock:

@@ -10,9 +10,12 @@ import datetime
 import decimal
 import ipaddress
 import uuid
-from collections.abc import Callable, Iterator
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Final
+
+from . import reasons
 
 
 class NoKey(TypeError):
@@ -24,39 +27,50 @@ def digest(*parts: object) -> str:
 
     Raises ``NoKey`` for a value outside the closed list of types.
     """
+    return short("".join(encode(parts)))
+
+
+def short(text: str) -> str:
+    """Return 20 letters that stand for ``text``: clients hash each byte of a key themselves."""
+    found = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=15).digest()
+    return urlsafe_b64encode(found).decode()
+
+
+def encode(value: object) -> list[str]:
+    """Return pieces of text that together stand for ``value`` and for nothing else."""
+    pieces: list[str] = []
     try:
-        text = "".join(encode(parts))
+        _encode(value, pieces.append)
     except RecursionError:
-        raise NoKey("a value holds itself, or holds others too deep for a key") from None
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+        raise NoKey(reasons.TOO_DEEP) from None
+    return pieces
 
 
-def encode(value: Any) -> Iterator[str]:
-    """Yield pieces of text that together stand for ``value`` and for nothing else."""
+def _encode(value: Any, add: Callable[[str], None]) -> None:
     kind = type(value)
     if kind is str:
-        yield f"s{len(value)}:{value}"
+        add(f"s{len(value)}:{value}")
     elif kind is int:
-        yield f"i{value:x};"  # decimal digits are limited to some thousands
+        add(f"i{value:x};")  # decimal digits are limited to some thousands
     elif value is None:
-        yield "N;"
+        add("N;")
     elif kind is bool:
-        yield "T;" if value else "F;"
+        add("T;" if value else "F;")
     elif kind is tuple or kind is list:
-        yield f"{kind.__name__}{len(value)}("
+        add(f"{kind.__name__}{len(value)}(")
         for item in value:
-            yield from encode(item)
+            _encode(item, add)
     elif kind in _TEXT:
         text = _TEXT[kind](value)
-        yield f"{kind.__name__}{len(text)}:{text}"
+        add(f"{kind.__name__}{len(text)}:{text}")
     elif kind is dict:
-        yield f"dict{len(value)}("
+        add(f"dict{len(value)}(")
         for item in value.items():
-            yield from encode(item)
+            _encode(item, add)
     else:
         # No other piece begins so: what follows is not a tuple of the caller's.
-        yield "!"
-        yield from encode((f"{kind.__module__}.{kind.__qualname__}", _plain(value, kind)))
+        add("!")
+        _encode((f"{kind.__module__}.{kind.__qualname__}", _plain(value, kind)), add)
 
 
 def _plain(value: Any, kind: type) -> Any:
@@ -69,7 +83,7 @@ def _plain(value: Any, kind: type) -> Any:
         return int.__int__(value)
     describe = _WRAPPERS.get((kind.__module__, kind.__qualname__))
     if describe is None:
-        raise NoKey(f"a value is of type {kind.__module__}.{kind.__qualname__}, for which no key is known")
+        raise NoKey(reasons.NO_KEY.format(kind=f"{kind.__module__}.{kind.__qualname__}"))
     return describe(value)
 
 

@@ -1,305 +1,333 @@
-"""What a read depends on, from its text. Pure: no cache, no settings.
+"""What the answer of a query depends on. Pure: no cache, no database, no settings.
 
-The text is what the database executes, whatever wrote it: the ORM, ``raw()`` or a hand.
+Decided from the text that the database executes, whoever wrote it, and from the rows that it
+returned. In doubt a table is depended on as a whole. The rules, for the tables that stand in the
+FROM clause of one SELECT:
 
-==========================  ====================================================================
-a read depends on           every table named after FROM, JOIN or a comma in a FROM clause, in
-                            subqueries and common table expressions too
-a read is uncachable when   it locks rows, calls a function that is not known to depend on its
-                            arguments alone, names the time, the user or a variable, or holds
-                            text that databases read in different ways
-==========================  ====================================================================
+=======================================  ===========================================================
+a table depends by                       when, and why that is right
+=======================================  ===========================================================
+``any``                                  it stands in a subquery, a set operation, or in a text that
+                                         is not understood to its last word; or its statements are
+                                         not narrowed (see ``caching.tables``)
+``unlisted``                             always else: the answer is a function of the rows that meet
+                                         the conditions, seen through the columns that are named. A
+                                         write that neither brings such a row, nor takes one, nor
+                                         writes a named column leaves that function its arguments
+``listed``                               each row of the answer shows its row of the table by key (or
+                                         by the foreign key that points to it), and nothing is
+                                         grouped, aggregated, made distinct, or cut off at its
+                                         beginning. A row of the answer goes or changes only with a
+                                         row that it shows, or when another comes
+no entering by insert                    a checked foreign key of a row that must be there points to
+                                         the row: it cannot come after it (unless foreign keys were
+                                         not checked when it came: ``put``; see ``caching.changes``)
+no entering at all                       each value of a unique column that is asked for has its row
+condition ``=``, ``IN``, ``IS NULL``     it stands between ANDs of WHERE (or of an inner join's ON),
+                                         of a column whose equality Python knows
+condition ``<``, ``>`` and the like      the same, of a column whose order Python knows
+condition by the last row of a page      the rows are cut off behind it in the order of the column;
+                                         what is to enter must not come after it
+condition by the rows that it points to  the keys of all rows that meet the conditions there are
+                                         known, and the answer depends on their being all
+=======================================  ===========================================================
+
+An ``IS NULL`` of a table of an outer join is no condition: an absent row meets it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from .sql import LOCKING, MEMORABLE, Token, Uncachable, abridge, begins_write, tokenize, upper
-from .statements import EVERYTHING, Kind, Statement, statement
+from .changes import MANY_ROWS, Schema
+from .clauses import Column, Condition, given
+from .history import Bound, Dependency
+from .selections import Selection, selection
+from .sql import MEMORABLE
+from .values import COMPARABLE, ORDERED, UNKNOWN, Known, known
 
-__all__ = ["EVERYTHING", "Kind", "Statement", "Uncachable", "abridge", "statement", "tables_read"]
-
-#: SQL functions whose result depends on their arguments alone, and types that take arguments.
-PURE_FUNCTIONS: Final = frozenset(
-    # numbers
-    "ABS ACOS ASIN ATAN ATAN2 BIT_COUNT BITAND BITOR BITXOR CBRT CEIL CEILING COS COT DEGREES DIV EXP "
-    "FLOOR GREATEST LEAST LN LOG LOG10 LOG2 MOD OCT PI POW POWER RADIANS ROUND SIGN SIN SQRT TAN TRUNC "
-    "TRUNCATE WIDTH_BUCKET "
-    # text
-    "AKEYS ASCII AVALS BIT_LENGTH BTRIM CHAR_LENGTH CHARACTER_LENGTH CHR CONCAT CONCAT_WS ENCODE FIELD "
-    "FIND_IN_SET FORMAT HEX INITCAP INSTR LCASE LEFT LENGTH LOCATE LOWER LPAD LTRIM MD5 MID "
-    "OCTET_LENGTH ORD OVERLAY POSITION QUOTE_IDENT QUOTE_LITERAL REGEXP_LIKE REGEXP_REPLACE "
-    "REGEXP_SUBSTR REPEAT REPLACE REVERSE RIGHT RPAD RTRIM SHA SHA1 SHA2 SHA224 SHA256 SHA384 SHA512 "
-    "SIMILARITY SOUNDEX SPLIT_PART DIGEST STRICT_WORD_SIMILARITY STRPOS SUBSTR SUBSTRING SUBSTRING_INDEX "
-    "TO_CHAR TO_NUMBER TRANSLATE TRIM UCASE UNACCENT UNHEX UPPER WORD_SIMILARITY "
-    # full text search
-    "PHRASETO_TSQUERY PLAINTO_TSQUERY SETWEIGHT TO_TSQUERY TO_TSVECTOR TS_HEADLINE TS_RANK TS_RANK_CD "
-    "WEBSEARCH_TO_TSQUERY "
-    # dates and times
-    "CONVERT_TZ DATE DATE_ADD DATE_FORMAT DATE_PART DATE_SUB DATE_TRUNC DATEDIFF DATETIME DAY "
-    "DAYOFMONTH DAYOFWEEK DAYOFYEAR EXTRACT FROM_DAYS HOUR ISFINITE LAST_DAY MAKE_DATE MAKE_INTERVAL "
-    "MAKEDATE MICROSECOND MINUTE MONTH QUARTER SEC_TO_TIME SECOND STRFTIME STR_TO_DATE TIME TIME_FORMAT "
-    "TIMESTAMP TIMESTAMPADD TIMESTAMPDIFF TO_DATE TO_DAYS TO_SECONDS TO_TIMESTAMP WEEK WEEKDAY "
-    "WEEKOFYEAR YEAR YEARWEEK DJANGO_DATE_EXTRACT DJANGO_DATE_TRUNC DJANGO_DATETIME_CAST_DATE "
-    "DJANGO_DATETIME_CAST_TIME DJANGO_DATETIME_EXTRACT DJANGO_DATETIME_TRUNC DJANGO_FORMAT_DTDELTA "
-    "DJANGO_TIME_DIFF DJANGO_TIME_EXTRACT DJANGO_TIME_TRUNC DJANGO_TIMESTAMP_DIFF "
-    # choices and types
-    "BIGINT CAST CHAR CHARACTER COALESCE CONVERT DECIMAL IF IFNULL INT INTEGER ISNULL NULLIF NUMERIC "
-    "TRY_CAST TYPEOF VARCHAR "
-    # JSON, arrays, ranges, XML
-    "ARRAY_APPEND ARRAY_CAT ARRAY_LENGTH ARRAY_POSITION ARRAY_TO_JSON ARRAY_TO_STRING CARDINALITY "
-    "DATERANGE INT4RANGE INT8RANGE ISEMPTY JSON JSON_ARRAY JSON_ARRAY_LENGTH JSON_BUILD_ARRAY "
-    "JSON_BUILD_OBJECT JSON_COMPACT JSON_CONTAINS JSON_CONTAINS_PATH JSON_EXTRACT JSON_KEYS JSON_LENGTH "
-    "JSON_OBJECT JSON_QUOTE JSON_TYPE JSON_UNQUOTE JSON_VALID JSON_VALUE JSONB_ARRAY_LENGTH "
-    "JSONB_BUILD_ARRAY JSONB_BUILD_OBJECT JSONB_EXTRACT_PATH JSONB_TYPEOF LOWER_INC LOWER_INF NUMRANGE "
-    "ROW_TO_JSON TO_JSON TO_JSONB TSRANGE TSTZRANGE UNNEST UPPER_INC UPPER_INF XMLELEMENT "
-    # aggregates
-    "ANY_VALUE ARRAY_AGG AVG BIT_AND BIT_OR BIT_XOR BOOL_AND BOOL_OR CORR COUNT COVAR_POP COVAR_SAMP "
-    "EVERY GROUP_CONCAT JSON_AGG JSON_ARRAYAGG JSON_GROUP_ARRAY JSON_OBJECTAGG JSONB_AGG "
-    "JSONB_OBJECT_AGG MAX MIN PERCENTILE_CONT PERCENTILE_DISC REGR_AVGX REGR_AVGY REGR_COUNT "
-    "REGR_INTERCEPT REGR_R2 REGR_SLOPE REGR_SXX REGR_SXY REGR_SYY STD STDDEV STDDEV_POP STDDEV_SAMP "
-    "STRING_AGG SUM VAR_POP VAR_SAMP VARIANCE "
-    # windows
-    "CUME_DIST DENSE_RANK FIRST_VALUE LAG LAST_VALUE LEAD NTH_VALUE NTILE PERCENT_RANK RANK "
-    "ROW_NUMBER".split()
-)
-
-#: Words that may stand before a bracket without being functions.
-_KEYWORDS: Final = frozenset(
-    "ALL AND ANY ARRAY AS ASC BETWEEN BY CASE COLLATE CROSS CUBE DESC DISTINCT ELSE END EXCEPT EXISTS "
-    "FETCH FILTER FIRST FOLLOWING FROM FULL GROUP GROUPING HAVING ILIKE IN INNER INTERSECT INTERVAL IS "
-    "JOIN LATERAL LIKE LIMIT MATERIALIZED NATURAL NEXT NOT NULL NULLS OFFSET ON OR ORDER OUTER OVER "
-    "PARTITION PRECEDING RANGE RECURSIVE ROLLUP ROW ROWS SELECT SETS SIMILAR SOME THEN TO UNION UNIQUE "
-    "USING VALUES WHEN WHERE WITH WITHIN".split()
-)
-
-#: May be called without arguments and still not tell the time.
-_NO_ARGUMENTS: Final = frozenset(
-    "ARRAY COUNT CUME_DIST DENSE_RANK GROUPING JSON_ARRAY JSON_BUILD_ARRAY JSON_BUILD_OBJECT "
-    "JSON_OBJECT JSONB_BUILD_ARRAY JSONB_BUILD_OBJECT OVER PERCENT_RANK PI RANK ROW_NUMBER".split()
-)
-
-#: In a literal, databases may turn these into the present time.
-_MOMENT: Final = re.compile(r"\b(?:now|today|tomorrow|yesterday|subsec|subsecond)\b", re.IGNORECASE)
-
-#: Words that make an answer depend on more than rows.
-_VOLATILE: Final = frozenset(
-    "CURRENT_CATALOG CURRENT_DATE CURRENT_ROLE CURRENT_SCHEMA CURRENT_TIME CURRENT_TIMESTAMP CURRENT_USER "
-    "LOCALTIME LOCALTIMESTAMP SESSION_USER SQL_CALC_FOUND_ROWS SYSDATE SYSTEM_USER TABLESAMPLE USER UTC_DATE "
-    "UTC_TIME UTC_TIMESTAMP".split()
-)
+#: Seconds by which databases may round a moment that they store, in microseconds.
+_ROUNDING: Final = 1_000_000
 
 
-def tables_read(sql: str, functions: frozenset[str] = frozenset()) -> frozenset[str]:
-    """Return the tables that the answer of ``sql`` depends on.
+def dependencies(
+    sql: str,
+    params: Any,
+    rows: Sequence[Any] | None,
+    tables: Iterable[str],
+    vendor: str,
+    schemas: Mapping[str, Schema],
+    kin: bool,
+    ask: Ask | None = None,
+) -> tuple[Dependency, ...]:
+    """Return what the answer of ``sql`` depends on.
 
-    ``functions`` are further functions whose result depends on their arguments alone. Raises
-    ``Uncachable`` when the answer depends on anything but the rows of those tables, or when
-    the tables cannot be told.
+    ``rows`` are those that it returned, as the driver gave them; None where they are not known
+    (an aggregate over it was). ``tables`` are all that it reads, ``schemas`` those of the plain
+    ones among them. With ``kin``, objects depend on their parents and children as well. With
+    ``ask``, which returns the rows of a SELECT, it is asked for keys that narrow the answer.
     """
-    read = _remembered if len(sql) <= MEMORABLE else _read
-    found = read(sql, functions)
-    if isinstance(found, str):
-        raise Uncachable(found)
+    plan = selection(sql) if len(sql) <= MEMORABLE and isinstance(params, (tuple, list)) else None
+    if plan is None or len(params) != plan.params or (vendor.startswith("mysql") and '"' in sql):
+        return tuple(Dependency(table) for table in sorted(tables))
+    answer = _Answer(plan, params, rows, vendor, schemas, {})
+    if ask is not None and len(plan.tables) > 1:
+        answer.sources.update(_sources(answer, ask))
+    found = [Dependency(table) for table in sorted(plan.nested)]
+    for alias in plan.tables:
+        found += _depends(answer, alias, kin)
+    return tuple(found)
+
+
+#: Returns the rows of a SELECT with its parameters.
+Ask = Callable[[str, Sequence[Any]], Sequence[Any]]
+
+
+class _Answer(NamedTuple):
+    """A plan with its parameters and rows."""
+
+    plan: Selection
+    params: Sequence[Any]
+    rows: Sequence[Any] | None
+    vendor: str
+    schemas: Mapping[str, Schema]
+    #: By alias, where all rows that meet its conditions were asked for: how those are depended on.
+    sources: dict[str, Dependency]
+
+
+def _depends(answer: _Answer, alias: str, kin: bool) -> list[Dependency]:
+    plan, table = answer.plan, answer.plan.tables[alias]
+    schema = answer.schemas.get(table.name)
+    if schema is None:
+        return [Dependency(table.name)]
+    named = plan.named.get(alias, frozenset())
+    if not schema.kinds.keys() >= named or not schema.kinds.keys().isdisjoint(plan.doubtful):
+        return [Dependency(table.name)]
+    used = None if plan.star or named >= schema.kinds.keys() else tuple(sorted(named))
+    enters = "u" if _is_pointed_to(answer, alias) else "iu"
+    conditions, asked = _conditions(answer, alias, schema)
+    conditions += _by_parents(answer, alias, schema)
+    keys = _keys(answer, alias, schema)
+    source = [answer.sources[alias]] if alias in answer.sources else []
+    if keys is None:
+        columns = tuple(sorted(named))
+        return [Dependency(table.name, "unlisted", (), enters, columns, used, conditions), *source]
+    deciding = plan.deciding.get(alias, frozenset())
+    is_cut = plan.limit is not None and answer.rows is not None and len(answer.rows) >= plan.limit
+    if is_cut:
+        deciding |= plan.ordering.get(alias, frozenset())
+        conditions += _last_row(answer, alias, schema)
+    if _is_complete(schema, keys, asked):
+        enters = ""
+    is_object = kin and used is None
+    found = [
+        Dependency(table.name, "listed", keys, enters, tuple(sorted(deciding)), used, conditions, is_object)
+    ]
+    return found + source + (_parents(answer, alias, schema) if is_object else [])
+
+
+def _is_complete(schema: Schema, keys: tuple[Known, ...], asked: list[tuple[str, int]]) -> bool:
+    """Whether each value of a unique column that is asked for has its row."""
+    return any(len(keys) == number for name, number in asked if name in schema.unique)
+
+
+def _by_parents(answer: _Answer, alias: str, schema: Schema) -> tuple[Bound, ...]:
+    """Return the conditions that follow from rows that are joined to, where all of those are known."""
+    found = []
+    for name, joined, parent in _joined_to(answer, alias, schema):
+        if joined in answer.sources:
+            found.append((name, "=", answer.sources[joined].rows))
+            continue
+        keys = _keys(answer, joined, parent)
+        if keys and _is_complete(parent, keys, _conditions(answer, joined, parent)[1]):
+            found.append((name, "=", keys))
+    return tuple(found)
+
+
+def _joined_to(answer: _Answer, alias: str, schema: Schema) -> Iterator[tuple[str, str, Schema]]:
+    """Yield columns of the alias that name a row by key which must be there: its alias and schema."""
+    for joined, table in answer.plan.tables.items():
+        parent = answer.schemas.get(table.name)
+        if parent is None or table.outer or joined == alias:
+            continue
+        for equation in table.equations:
+            for here, there in ((equation.left, equation.right), (equation.right, equation.left)):
+                kind = schema.kinds.get(here.name, "") if here.owner == alias else ""
+                # Of one kind: a number is equal to several texts, which Python knows for others.
+                if there == Column(joined, parent.key) and kind == parent.kinds[parent.key] in COMPARABLE:
+                    yield here.name, joined, parent
+
+
+def _sources(answer: _Answer, ask: Ask) -> dict[str, Dependency]:
+    """Ask for all rows that meet the conditions of a joined table, where that excludes writes.
+
+    Not where the rows that point to them are told apart by a value of their own already; and of
+    several that they point to, the first tells them apart.
+    """
+    found: dict[str, Dependency] = {}
+    for alias, table in answer.plan.tables.items():
+        schema = answer.schemas.get(table.name)
+        if schema is None or _is_told_apart(answer, alias, schema):
+            continue
+        for _, joined, parent in _joined_to(answer, alias, schema):
+            if joined not in found and (source := _source(answer, joined, parent, ask)) is not None:
+                found[joined] = source
+            if joined in found:
+                break
     return found
 
 
-def _read(sql: str, functions: frozenset[str]) -> frozenset[str] | str:
-    """Return the tables, or the reason why they cannot be told."""
-    try:
-        tokens = tokenize(sql)
-        while upper(tokens, len(tokens) - 1) == ";":
-            tokens.pop()
-        first = next((token.upper for token in tokens if token.upper != "("), "")
-        if first not in ("SELECT", "WITH"):
-            return "it is not a SELECT"
-        _refuse_volatile(tokens, functions)
-        return frozenset(_relations(tokens))
-    except Uncachable as refusal:
-        return str(refusal)
+def _is_told_apart(answer: _Answer, alias: str, schema: Schema) -> bool:
+    bounds = (*_conditions(answer, alias, schema)[0], *_by_parents(answer, alias, schema))
+    return any(operator == "=" and schema.kinds[name] != "bool" for name, operator, _ in bounds)
 
 
-_remembered: Final = lru_cache(maxsize=2048)(_read)
+def _source(answer: _Answer, alias: str, schema: Schema, ask: Ask) -> Dependency | None:
+    """Ask for the keys of all rows that meet the conditions on an alias; None if those are too many.
 
-
-def _refuse_volatile(tokens: list[Token], functions: frozenset[str]) -> None:
-    for position, token in enumerate(tokens):
-        word = token.upper
-        if token.is_name:
-            if upper(tokens, position + 1) == "(":
-                _refuse_function(tokens, position, functions)
-            if word in _VOLATILE:
-                raise Uncachable(f"{word} changes by itself")
-            if word in _SUSPECTS:
-                _refuse_clause(tokens, position)
-        elif word == ";":
-            raise Uncachable("it is more than one statement")
-        elif token.kind == "variable":
-            raise Uncachable("it reads a variable of the session")
-        elif token.kind == "string" and _MOMENT.search(token.raw):
-            raise Uncachable(f"the literal {token.raw} may stand for the present time")
-
-
-_SUSPECTS: Final = frozenset("FOR IN INTO NEXT TABLE INSERT UPDATE DELETE MERGE REPLACE TRUNCATE".split())
-
-
-def _refuse_clause(tokens: list[Token], position: int) -> None:
-    word, following = tokens[position].upper, upper(tokens, position + 1)
-    if word == "FOR" and following in LOCKING:
-        raise Uncachable("it locks the rows that it reads")
-    if (
-        word in ("INTO", "TABLE")
-        or (word, following) in (("NEXT", "VALUE"), ("FOR", "SYSTEM_TIME"))
-        or (word == "IN" and following != "(")  # SQLite takes the name of a table
-        or begins_write(tokens, position)
-    ):
-        raise Uncachable(f"its SQL holds {word} {following}".rstrip())
-
-
-def _refuse_function(tokens: list[Token], position: int, functions: frozenset[str]) -> None:
-    token, before = tokens[position], upper(tokens, position - 1)
-    word = token.text.upper()
-    if word in functions or before in ("WITH", "RECURSIVE"):  # the columns of a table expression
-        return
-    known = word in PURE_FUNCTIONS or word in _KEYWORDS
-    if not known or token.kind == "quoted" or before == ".":
-        raise Uncachable(
-            f"the function {word} is not known to be pure; if it is, name it in CACHE_MACHINE['FUNCTIONS']"
-        )
-    alone = upper(tokens, position + 2) == ")" and word not in _NO_ARGUMENTS
-    if alone or (word == "STRFTIME" and upper(tokens, position + 3) != ","):
-        raise Uncachable(f"{word}() without an argument may tell the time")
-
-
-class _Level:
-    """What is between one pair of brackets, as far as it was read."""
-
-    __slots__ = ("expressions", "pending", "recursive", "state")
-
-    def __init__(self, state: str = "") -> None:
-        #: "" (no SELECT yet), "with", "select", "from", "combined" behind a UNION and the like,
-        #: or "relation" where one is expected.
-        self.state = state
-        #: Names that WITH has given to subqueries, as they were written.
-        self.expressions: set[str] = set()
-        #: The one whose own subquery is being read, where the name still means the table.
-        self.pending: set[str] = set()
-        self.recursive = False
-
-
-def _relations(tokens: list[Token]) -> Iterator[str]:
-    """Yield the tables that stand where a FROM clause takes a relation.
-
-    A FROM counts only behind a SELECT in the same brackets: EXTRACT(YEAR FROM x) has none. In
-    doubt a name is yielded: one table too many is safe.
+    They are asked for after the answer. Until what is returned is touched, no others come; one that
+    was among them when the answer was read, and left before they were asked for, is not missed:
+    who points to it does not enter, and the answer depends on what it shows by itself.
     """
-    levels = [_Level()]
-    for position, token in enumerate(tokens):
-        word, level = token.upper, levels[-1]
-        if word == "(":
-            levels.append(_Level("relation" if level.state == "relation" else ""))
-            if level.state == "relation":
-                level.state = "from"
-        elif word == ")":
-            levels.pop()
-            if not levels:
-                raise Uncachable("its brackets do not match")
-        elif word in _CLAUSES:
-            level.state = _CLAUSES[word](level, tokens, position) or level.state
-        elif level.state == "relation":
-            yield from _relation(levels, tokens, position)
-        elif level.state == "with":
-            _name_expression(level, tokens, position)
+    name, spelled, params = answer.plan.tables[alias].name, answer.plan.spelled, list[Any]()
+    conditions = [condition for condition in answer.plan.conditions if condition.column.owner == alias]
+    named = {schema.key, alias, name, *(condition.column.name for condition in conditions)}
+    if not conditions or not spelled.keys() >= named:
+        return None
+    met = " AND ".join([_written(answer, condition, params) for condition in conditions])
+    key, owner, table = spelled[schema.key], spelled[alias], spelled[name]
+    sql = f"SELECT {owner}.{key} FROM {table} {owner} WHERE {met} LIMIT {MANY_ROWS + 1}"
+    rows = ask(sql, params)
+    found = dependencies(sql, params, rows, [name], answer.vendor, answer.schemas, kin=False)
+    return found[0] if [each.rule for each in found] == ["listed"] else None
 
 
-def _select(level: _Level, tokens: list[Token], position: int) -> str:
-    level.expressions |= level.pending
-    return "select"
+def _written(answer: _Answer, condition: Condition, params: list[Any]) -> str:
+    """Return a condition as it is written; its parameters are added to ``params``."""
+    column = ".".join(answer.plan.spelled[part] for part in condition.column)
+    if condition.is_truth:
+        return column if condition.values == (1,) else f"NOT {column}"
+    if condition.values == (None,):
+        return f"{column} IS NULL"
+    params += [given(value, answer.params) for value in condition.values]
+    values = ", ".join(["%s"] * len(condition.values))
+    return f"{column} {'IN' if condition.operator == '=' else condition.operator} ({values})"
 
 
-def _from(level: _Level, tokens: list[Token], position: int) -> str:
-    before = upper(tokens, position - 1), upper(tokens, position - 2)
-    is_comparison = before in (("DISTINCT", "IS"), ("DISTINCT", "NOT"))
-    return "relation" if level.state and not is_comparison else ""
+def _is_pointed_to(answer: _Answer, alias: str) -> bool:
+    """Whether the alias is joined to by a checked foreign key of a row that must be there.
+
+    Not if that row is, however indirectly, joined to by the alias itself: rows that point to each
+    other can come together, where foreign keys are checked at the commit.
+    """
+    seen: set[str] = set()
+    queue = list(_pointing(answer, alias))
+    found = bool(queue)
+    while queue:
+        if (name := queue.pop()) not in seen:
+            seen.add(name)
+            queue.extend(_pointing(answer, name))
+    return found and alias not in seen
 
 
-def _join(level: _Level, tokens: list[Token], position: int) -> str:
-    return "relation"
+def _pointing(answer: _Answer, alias: str) -> Iterator[str]:
+    """Yield the aliases whose rows must be there, and point to a row of this one."""
+    tables = answer.plan.tables
+    for joined, table in tables.items():
+        for equation in table.equations:
+            for child, parent in ((equation.left, equation.right), (equation.right, equation.left)):
+                schema = answer.schemas.get(tables[child.owner].name) if child.owner in tables else None
+                if schema is None or parent.owner != alias or child.owner == alias:
+                    continue
+                points = schema.references.get(child.name) == (tables[alias].name, parent.name)
+                if points and (joined == alias or not table.outer):
+                    yield child.owner
 
 
-def _comma(level: _Level, tokens: list[Token], position: int) -> str:
-    level.expressions |= level.pending
-    if level.state == "relation":
-        raise Uncachable("a relation of its FROM clause is not a name")
-    return "relation" if level.state == "from" else ""
+def _conditions(
+    answer: _Answer, alias: str, schema: Schema
+) -> tuple[tuple[Bound, ...], list[tuple[str, int]]]:
+    """Return the conditions on the alias, and of each column how many values are asked for."""
+    found: list[Bound] = []
+    asked: list[tuple[str, int]] = []
+    if answer.plan.tables[alias].outer:
+        return (), []
+    for condition in answer.plan.conditions:
+        if condition.column.owner != alias or condition.column.name not in schema.kinds:
+            continue
+        name, operator = condition.column.name, condition.operator
+        kind = schema.kinds[name]
+        if condition.is_truth and kind != "bool":
+            continue
+        told = [given(value, answer.params) for value in condition.values]
+        values = tuple({known(kind, value, answer.vendor): None for value in told})
+        if operator == "=" and None not in values and (UNKNOWN not in values or _are_strings(told)):
+            asked.append((name, len(condition.values) if UNKNOWN in values else len(values)))
+        allowed = COMPARABLE if operator == "=" else ORDERED
+        if UNKNOWN not in values and kind in allowed and (operator == "=" or None not in values):
+            found.append((name, operator, _rounded(kind, operator, values)))
+    return tuple(found), asked
 
 
-def _with(level: _Level, tokens: list[Token], position: int) -> str:
-    begins = level.state in ("", "relation") and upper(tokens, position - 1) in ("", "(")
-    return "with" if begins else ""
+def _are_strings(values: list[Any]) -> bool:
+    """Whether a unique column has one row at most for each: as a number, a text may have several."""
+    return all(isinstance(value, str) for value in values)
 
 
-def _combine(level: _Level, tokens: list[Token], position: int) -> str:
-    return "combined"
+def _rounded(kind: str, operator: str, values: tuple[Known, ...]) -> tuple[Known, ...]:
+    """Return the values of a comparison with room for what a database rounds."""
+    if kind != "moment" or not isinstance(values[0], int):
+        return values
+    return (values[0] + (_ROUNDING if operator[0] == "<" else -_ROUNDING),)
 
 
-def _end(level: _Level, tokens: list[Token], position: int) -> str:
-    return "select" if level.state == "from" else ""
+def _keys(answer: _Answer, alias: str, schema: Schema) -> tuple[Known, ...] | None:
+    """Return the keys of the rows that contribute, if they are known."""
+    if not answer.plan.plain or answer.rows is None or not schema.key:
+        return None
+    places = [Column(alias, schema.key)]
+    for equation in answer.plan.tables[alias].equations:
+        for here, there in ((equation.left, equation.right), (equation.right, equation.left)):
+            if here == places[0]:
+                places.append(there)
+    place = next((answer.plan.shown.index(column) for column in places if column in answer.plan.shown), None)
+    return None if place is None else _distinct(answer, place, schema.kinds[schema.key])
 
 
-def _end_by(level: _Level, tokens: list[Token], position: int) -> str:
-    # WITHIN GROUP (...) and USE INDEX FOR ORDER BY (...) may stand inside a FROM clause.
-    ends = upper(tokens, position + 1) == "BY" and upper(tokens, position - 1) != "FOR"
-    return _end(level, tokens, position) if ends else ""
+def _distinct(answer: _Answer, place: int, kind: str) -> tuple[Known, ...] | None:
+    """Return the values at a place of the rows; None if one is not known, or there are too many."""
+    if kind not in COMPARABLE:
+        return None
+    rows: Any = answer.rows
+    found = {known(kind, value, answer.vendor): None for value in {row[place]: None for row in rows}}
+    found.pop(None, None)  # the row that an outer join did not find
+    return None if UNKNOWN in found or len(found) > MANY_ROWS else tuple(found)
 
 
-#: What the words that begin a clause do to the state of their level; empty: nothing.
-_CLAUSES: Final[dict[str, Callable[[_Level, list[Token], int], str]]] = {
-    "SELECT": _select,
-    "FROM": _from,
-    "JOIN": _join,
-    "STRAIGHT_JOIN": _join,
-    ",": _comma,
-    "WITH": _with,
-    "UNION": _combine,
-    "EXCEPT": _combine,
-    "INTERSECT": _combine,
-    "WHERE": _end,
-    "HAVING": _end,
-    "LIMIT": _end,
-    "GROUP": _end_by,
-    "ORDER": _end_by,
-}
+def _last_row(answer: _Answer, alias: str, schema: Schema) -> tuple[Bound, ...]:
+    """Return the condition that the last row of a page sets for those that are to enter."""
+    first, rows = answer.plan.first, answer.rows
+    if first is None or not rows or first[0].owner != alias or first[0] not in answer.plan.shown:
+        return ()
+    kind = schema.kinds[first[0].name]
+    if kind not in ORDERED or answer.plan.tables[alias].outer:
+        return ()
+    value = known(kind, rows[-1][answer.plan.shown.index(first[0])], answer.vendor)
+    if not isinstance(value, int):
+        return ()
+    return ((first[0].name, first[1], _rounded(kind, first[1], (value,))),)
 
 
-def _name_expression(level: _Level, tokens: list[Token], position: int) -> None:
-    token = tokens[position]
-    if token.upper == "RECURSIVE":
-        level.recursive = True
-    elif upper(tokens, position - 1) in ("WITH", "RECURSIVE", ",") and token.is_name:
-        (level.expressions if level.recursive else level.pending).add(_written(token))
-
-
-def _relation(levels: list[_Level], tokens: list[Token], position: int) -> Iterator[str]:
-    token, following = tokens[position], upper(tokens, position + 1)
-    if token.upper == "." or (following == "." and token.is_name):
-        return  # the schema; the name follows
-    if token.upper == "LATERAL" and following == "(":
-        return
-    if not token.is_name or token.upper == "ONLY":
-        raise Uncachable("a relation of its FROM clause is not a name")
-    levels[-1].state = "from"
-    if following == "(" and token.kind == "word":
-        return  # a function that returns rows
-    written = _written(token)
-    qualified = upper(tokens, position - 1) == "."
-    if qualified or not any(written in level.expressions for level in levels):
-        yield token.text
-
-
-def _written(token: Token) -> str:
-    return token.raw if token.kind == "quoted" else token.text
+def _parents(answer: _Answer, alias: str, schema: Schema) -> list[Dependency]:
+    """Return the dependencies on the rows that the objects of the alias point to."""
+    found = []
+    for name, parent in schema.parents.items():
+        column = Column(alias, name)
+        if column in answer.plan.shown:
+            rows = _distinct(answer, answer.plan.shown.index(column), schema.kinds.get(name, ""))
+            if rows is None:
+                found.append(Dependency(parent))
+            elif rows:
+                found.append(Dependency(parent, "kin", rows))
+    return found

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import get_language
 
-from . import entries, keys, sessions, tables, transactions
+from . import entries, keys, reasons, sessions, tables, transactions
 from .conf import NO_CACHE, conf
+from .history import Dependency
 from .index import index
-from .queries import Uncachable, abridge, tables_read
+from .plans import Plan, Sketch, sketch
+from .queries import dependencies
 from .reports import logger, stats
+from .selects import tables_read
+from .sql import Uncachable, abridge
 
 #: What ``Read.find`` returns when nothing may be served. A cached None is a hit.
 MISS: Final = object()
@@ -88,10 +93,18 @@ def collect(tables_seen: Iterable[str]) -> None:
 def switched_off() -> str | None:
     """Return why nothing at all is read from the cache here, if so."""
     if not conf.enabled:
-        return "CACHE_MACHINE['ENABLED'] is False"
+        return reasons.DISABLED
     if _off.get():
-        return "it runs inside no_cache()"
+        return reasons.NO_CACHE_BLOCK
     return None
+
+
+class Keyed(NamedTuple):
+    """Rows with their keys, and the statement that asked for them in place of the read's own."""
+
+    sql: str
+    params: Any
+    rows: list[Any]
 
 
 class Read:
@@ -107,17 +120,28 @@ class Read:
         self.reason: str | None = None
         self.key = ""
         self.tables: frozenset[str] = frozenset()
+        self.sql = ""
+        self.params: Any = ()
+        #: What is asked, if it has a shape.
+        self.sketch: Sketch | None = None
+        #: Rows that were found before anything was compiled.
+        self.rows: Any = MISS
         #: The position of the flush list from before the query; None: not to be stored.
         self.number: int | None = None
+
+    @property
+    def plan(self) -> Any:
+        """The plan by which the rows were found."""
+        return None if self.sketch is None else self.sketch.plan
 
     def gate(self, for_write: bool = False) -> str | None:
         """Return why this read is not cached, whatever it asks; None if it may be."""
         if (off := switched_off()) is not None:
             return off
         if self.timeout == NO_CACHE or self.timeout == 0:
-            return "no_cache() was asked for"
+            return reasons.NO_CACHE_ASKED
         if for_write:
-            return "it reads in order to write"
+            return reasons.FOR_WRITE
         return transactions.why_not_read(self.connection) or self._replica()
 
     def _replica(self) -> str | None:
@@ -125,44 +149,67 @@ class Read:
         if conf.routed and alias not in conf.replicas:
             primary = router.db_for_write(self.model)
             if primary != alias:
-                return (
-                    f"{self.model._meta.label} is written to {primary!r} and read from {alias!r}; "
-                    f"if that is a replica, give its lag in CACHE_MACHINE['REPLICAS']"
-                )
+                label = self.model._meta.label
+                return reasons.REPLICA.format(model=label, primary=primary, alias=alias)
         return None
 
-    def dependencies(self, sql: str) -> frozenset[str]:
+    def reads(self, sql: str) -> frozenset[str]:
         """Return the tables that the answer of ``sql`` depends on, or raise ``Uncachable``."""
-        read = tables_read(abridge(sql), conf.functions)
+        read = tables_read(abridge(sql), conf.functions, self.connection.vendor)
         if (unknown := tables.untracked(read)) is not None:
-            raise Uncachable(
-                f"writes to the table {unknown!r} are not tracked; "
-                f"if all of them go through Django, name it in CACHE_MACHINE['TABLES']"
-            )
+            raise Uncachable(reasons.UNTRACKED.format(table=unknown))
         return read
+
+    def why_not(self, sql: str, params: Any, *more: object) -> str | None:
+        """Find the tables and the key of the answer of ``sql``; return why it is not cached, if so.
+
+        ``more`` is what else decides the answer, beside the statement and the connection.
+        """
+        try:
+            self.tables = self.reads(sql)
+            refuse_present(params)
+            self.key = result_key(self.connection, sql, params, *more)
+        except (Uncachable, keys.NoKey) as refusal:
+            return str(refusal)
+        return None
 
     def answer(self, sql: str, params: Any, run: Callable[[], Any], kind: str) -> Any:
         """Return the payload for ``sql``: from the cache, or from ``run()``.
 
         ``kind`` says what of the result is wanted: it is part of the key.
         """
-        payload = self.find(sql, params, kind)
+        payload = MISS if sql == self.sql else self.find(sql, params, kind)
         if payload is MISS:
             payload = run()
-            self.keep(payload)
+            self.keep(payload, _rows(payload, kind))
         return payload
+
+    def look_up(self, query: Any, kind: str, purpose: str) -> Any:
+        """Return the payload for what is asked of ``query`` from the cache, uncompiled, or ``MISS``."""
+        self.sketch = sketch(query, self.connection, purpose)
+        if self.sketch is None or (plan := self.sketch.plan) is None:
+            return MISS
+        return self.find_planned(plan, self.sketch.values, kind)
+
+    def find_planned(self, plan: Plan, values: list[Any], kind: str) -> Any:
+        """Return the payload for a plan and its values from the cache, or ``MISS``."""
+        return self.find(plan.sql, plan.params(values), kind)
+
+    def asks(self, query: Any) -> bool:
+        """Whether what was looked for is what ``query`` asks."""
+        self.sketch = sketch(query, self.connection, "all")
+        if self.sketch is None or self.plan is None:
+            return False
+        return (self.plan.sql, self.plan.params(self.sketch.values)) == (self.sql, self.params)
 
     def find(self, sql: str, params: Any, *more: object) -> Any:
         """Return the payload for ``sql`` from the cache, or ``MISS``.
 
-        ``more`` is what else decides the answer, beside the statement and the connection.
+        ``more`` is as for ``why_not``.
         """
-        try:
-            self.tables = self.dependencies(sql)
-            refuse_present(params)
-            self.key = result_key(self.connection, sql, params, *more)
-        except (Uncachable, keys.NoKey) as refusal:
-            self.refuse(str(refusal))
+        self.sql, self.params = sql, params
+        if (refusal := self.why_not(sql, params, *more)) is not None:
+            self.refuse(refusal)
             return MISS
         collect(self.tables)
         found = entries.fetch(self.key)
@@ -186,13 +233,45 @@ class Read:
         self.reason = reason
         stats.refuse(self.model, reason)
 
-    def keep(self, payload: Any) -> None:
+    def _depends_on(
+        self, sql: str, params: Any, rows: list[Any] | None, may_ask: bool = True
+    ) -> tuple[Dependency, ...]:
+        """Return what the answer of a statement depends on, whose rows these are, if they are known.
+
+        From the second miss of a shape on, the database may be asked for what narrows it.
+        """
+        dialect = sessions.dialect(self.connection)
+        if dialect is None:
+            return tuple(map(Dependency, sorted(self.tables)))
+        ask = self._ask if may_ask and self.plan is not None else None
+        return dependencies(sql, params, rows, self.tables, dialect, tables.schemas(), conf.kin, ask)
+
+    def _ask(self, sql: str, params: Any) -> list[Any]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            return list(cursor.fetchall())
+
+    def keep(self, payload: Any, rows: list[Any] | None = None) -> None:
         """Store what was read after ``find`` missed, if it may be stored."""
-        if self.number is None:
-            return
+        self.keep_by(self.sql, self.params, payload, rows)
+
+    def keep_by(self, sql: str, params: Any, payload: Any, rows: list[Any] | None = None) -> None:
+        """Do so where the answer depends on what that of another statement depends on."""
+        if self.number is not None:
+            self._keep(payload, self._depends_on(sql, params, rows))
+
+    def keep_keyed(self, payload: Any, keyed: Keyed, is_enough: bool = False) -> None:
+        """Store what was read by the keys of its rows; with ``is_enough``, more would change nothing."""
+        found = self._depends_on(*keyed, may_ask=not is_enough)
+        if is_enough:
+            found = tuple(each._replace(enters="") if each.rule == "listed" else each for each in found)
+        self._keep(payload, found)
+
+    def _keep(self, payload: Any, depends_on: tuple[Dependency, ...]) -> None:
+        assert self.number is not None
         # Once more: the connection may have been opened, or changed, by the query itself.
         refusal = self._why_not_keep(payload) or entries.store(
-            self.key, self.number, self.tables, payload, self.timeout
+            self.key, self.number, depends_on, payload, self.timeout
         )
         if refusal is None:
             stats.store(self.model, self.key, self.number)
@@ -200,14 +279,26 @@ class Read:
             logger.debug("not stored %s: %s", self.key, refusal)
 
     def _why_not_keep(self, payload: Any) -> str | None:
-        if reason := transactions.why_not_read(self.connection):
+        if reason := transactions.why_not_read(self.connection) or sessions.why_not_named(self.connection):
             return reason
         if not payload and not conf.cache_empty:
-            return "it is empty, and CACHE_MACHINE['CACHE_EMPTY'] is False"
+            return reasons.EMPTY
+        known = index()
         lag = conf.replicas.get(self.connection.alias)
-        if lag is not None and not index().quiet_for(lag, self.tables):
-            return "it was written within the lag of the replica"
-        return None
+        if lag is not None and not known.quiet_for(lag, self.tables):
+            return reasons.LAG
+        table = known.is_open(self.tables)  # it would not be served
+        return table and reasons.OPEN.format(table=table)
+
+
+def _rows(payload: Any, kind: str) -> list[Any]:
+    """Return the rows in what is stored of a query."""
+    if kind == "raw":
+        rows: list[Any] = payload[1]
+        return rows
+    if kind == "one":
+        return [] if payload is None else [payload]
+    return list(payload)
 
 
 def result_key(connection: BaseDatabaseWrapper, *parts: object) -> str:
@@ -227,11 +318,14 @@ def result_key(connection: BaseDatabaseWrapper, *parts: object) -> str:
 
 def refuse_present(params: Any) -> None:
     """Raise ``Uncachable`` if a parameter is the present time."""
+    if not isinstance(params, dict | list | tuple | None):
+        # Not looked at: a generator gives its values once, and the database needs them.
+        raise Uncachable(reasons.PARAMETERS.format(type=type(params).__qualname__))
     values = params.values() if isinstance(params, dict) else params or ()
     for value in values:
         if isinstance(value, str):
-            if value.casefold() in ("now", "today", "tomorrow", "yesterday"):
-                raise Uncachable(f"the parameter {value!r} may stand for the present time")
+            if _MOMENTS.search(value) and _may_be_now(value):
+                raise Uncachable(reasons.PARAMETER_NOW.format(value=value))
             value = _as_moment(value)
         if isinstance(value, datetime.datetime):
             now = datetime.datetime.now(value.tzinfo)
@@ -241,7 +335,28 @@ def refuse_present(params: Any) -> None:
                 else [now, datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)]
             )
             if any(abs((value - moment).total_seconds()) < PRESENT for moment in nows):
-                raise Uncachable("a parameter is the present time, so that it never comes again")
+                raise Uncachable(reasons.PRESENT)
+
+
+_MOMENTS: Final = re.compile("now|today|tomorrow|yesterday", re.IGNORECASE)
+_WORDS: Final = re.compile(r"[^\W\d_]+(?:[-/.][^\W\d]+)*")
+#: What may stand beside such a word, and beside the name of a zone.
+_BESIDE: Final = re.compile(
+    r"at|on|am|pm|ad|bc|dst|[jtz]|(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:day)?",
+    re.IGNORECASE,
+)
+
+
+def _may_be_now(text: str) -> bool:
+    """Whether PostgreSQL might read ``text`` as a moment that is told from the present.
+
+    It skips blanks and punctuation, and takes a time of day, a weekday and a zone beside the word.
+    In a text with more words, or with a long one, the word is part of a sentence.
+    """
+    words = [word for word in _WORDS.findall(text) if not _BESIDE.fullmatch(word)]
+    others = [word for word in words if not _MOMENTS.fullmatch(word)]
+    most = 2 if any(map(str.isdigit, text)) else 1  # there is a digit in EST5EDT
+    return words != others and len(others) <= most and all(len(word) <= 9 or "/" in word for word in others)
 
 
 def _as_moment(text: str) -> datetime.datetime | None:

@@ -17,7 +17,8 @@ logger: Final = logging.getLogger("caching")
 cache_hit: Final = Signal()
 #: Sent with ``sender`` (the model, or None for a function), ``key`` and ``reason``.
 cache_miss: Final = Signal()
-#: Sent with ``sender`` None, ``tables`` (a frozenset of names, or None for all) and ``number``.
+#: Sent with ``sender`` None, ``tables`` (a frozenset of names, or None for all), ``changes`` (a tuple
+#: of ``caching.changes.Change``, or None for everything) and ``number``.
 flushed: Final = Signal()
 
 
@@ -75,11 +76,11 @@ class Stats:
         self.uncached[label_of(model), reason] += 1
         logger.debug("not cached %s: %s", label_of(model), reason)
 
-    def flush(self, tables: frozenset[str] | None, number: int) -> None:
+    def flush(self, flush: Any, number: int) -> None:
         self.flushes += 1
-        logger.debug("flush %s: %s", number, "everything" if tables is None else ", ".join(sorted(tables)))
+        logger.debug("flush %d: %s", number, flush)
         if flushed.has_listeners(None):
-            flushed.send_robust(None, tables=tables, number=number)
+            flushed.send_robust(None, tables=flush.tables, changes=flush.changes, number=number)
 
 
 def label_of(model: Any) -> str:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet, ref
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from . import keys, reasons
 from .conf import conf
+from .statements import Setting
+from .values import LOCAL
 
 
 class Session:
@@ -26,17 +29,27 @@ class Session:
         self.transaction: Any = None
         #: Written in manual transaction management; when it commits cannot be seen.
         self.debt: frozenset[str] | None = frozenset()
-        #: On SQLite: cursors that may not be at their end.
-        self.cursors: WeakSet[Any] = WeakSet()
-        self.reconnected()
+        #: Names what is written so, until it is seen to have ended.
+        self.opened = secrets.token_hex(8)
+        #: The settings in ``_made`` that were set here; a connection opened anew is without them.
+        self.settings: set[str] = set()
+        self.reconnected(None)
 
-    def reconnected(self) -> None:
-        """Forget what the server knew of the connection that is gone."""
+    def reconnected(self, driver: Any) -> None:
+        """Forget what the server knew of the connection that is gone; ``driver`` is the new one."""
+        #: The driver's connection that all this is known of.
+        self.driver = _reference(driver)
         #: How the session was changed; empty if it was not.
         self.changed = ""
         #: The isolation level that the server said.
         self.isolation: str | None = None
         self.token = secrets.token_hex(8)
+        #: What it is told apart by, and from what that was made.
+        self.identity: tuple[Any, dict[str, Any], str] | None = None
+        #: On SQLite: cursors that may not be at their end.
+        self.cursors: WeakSet[Any] = WeakSet()
+        #: On MySQL: foreign keys are not checked.
+        self.unchecked = False
         #: BEGIN came as a statement, outside of ``atomic``. Other drivers than MySQL's tell.
         self.begun = False
 
@@ -47,12 +60,36 @@ _nonces: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 _changed: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
+class Made(NamedTuple):
+    """What a setting of a session was last set to."""
+
+    #: The schema, for a search path; for another setting what ``VARY`` returned.
+    by: str
+    #: The hooks that waited for the commit, as a list that is replaced by any commit and any
+    #: rollback, which may give the setting back; None outside of a transaction.
+    hooks: list[Any] | None
+
+
+#: Settings of server connections that something in the key may stand for, by name.
+_made: WeakKeyDictionary[Any, dict[str, Made]] = WeakKeyDictionary()
+
+
 def session(connection: BaseDatabaseWrapper) -> Session:
     """Return what is known of ``connection``."""
     found = _sessions.get(connection)
     if found is None:
         found = _sessions.setdefault(connection, Session(connection))
+    if found.driver() is not connection.connection is not None:
+        # Not when connection_created comes: a receiver before ours may have changed the session.
+        found.reconnected(connection.connection)
     return found
+
+
+def _reference(driver: Any) -> Callable[[], Any]:
+    try:
+        return ref(driver)
+    except TypeError:  # None, and SQLite's
+        return lambda: driver
 
 
 def outermost_block(connection: BaseDatabaseWrapper) -> object | None:
@@ -98,13 +135,68 @@ def _postgresql_status(driver: Any) -> int:
     return int(psycopg2() if psycopg2 else driver.info.transaction_status)
 
 
+def in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a transaction is under way; True where nobody knows without asking the server."""
+    return connection.connection is not None and _driver_in_transaction(connection)
+
+
+def has_ended(connection: Any) -> bool:
+    """Whether MariaDB says that no transaction is under way. Only for the thread of the connection."""
+    if connection.vendor != "mysql" or connection.connection is None or not connection.mysql_is_mariadb:
+        return False
+    try:
+        with connection.connection.cursor() as cursor:
+            cursor.execute("SELECT @@in_transaction")
+            return not cursor.fetchone()[0]
+    except Exception:  # of the driver's own tree
+        return False
+
+
+def dialect(connection: Any) -> str | None:
+    """Return whose rules the values of this connection follow; None if nothing is known of them.
+
+    Without transactions (MyISAM) MySQL does not check foreign keys either, and when it is not
+    strict it stores something else than it was given. A session that was changed may do anything
+    of the kind. Where moments are told in a zone of the
+    connection's own, their order is not that of time.
+    """
+    vendor: str = connection.vendor
+    if not connection.features.supports_foreign_keys or how_changed(connection, session(connection)):
+        return None
+    if vendor == "mysql" and not (connection.features.supports_transactions and _is_strict(connection)):
+        return None
+    return vendor if vendor == "postgresql" or connection.timezone_name == "UTC" else vendor + LOCAL
+
+
+def _is_strict(connection: Any) -> bool:
+    modes: set[str] = connection.sql_mode
+    return not modes.isdisjoint(("STRICT_TRANS_TABLES", "STRICT_ALL_TABLES", "TRADITIONAL"))
+
+
+def is_unchecked(connection: Any, has_key: bool) -> bool:
+    """Whether a row that comes now may be pointed to already, by a row that was read without it.
+
+    Foreign keys that are checked at the commit are not checked within a test case. There a row
+    with a key of its own choice may have been expected.
+    """
+    driver = connection.connection
+    if connection.vendor == "sqlite" and driver and not driver.execute("PRAGMA foreign_keys").fetchone()[0]:
+        return True
+    if connection.vendor == "mysql":
+        return session(connection).unchecked
+    return has_key and bool(nonce(connection))
+
+
 def how_changed(connection: Any, known: Session) -> str:
     """Return how the session was changed; empty if it was not."""
     if connection.connection is None:
         return ""
-    if connection.vendor == "postgresql":
-        return _changed.get(connection.connection, "")
-    return known.changed
+    if connection.vendor != "postgresql":
+        return known.changed
+    made = _made.get(connection.connection, {})
+    if not all(_is_named(connection, name) for name in made):
+        return _changed.get(connection.connection, reasons.SESSION.format(verb="SET"))
+    return _changed.get(connection.connection, "")
 
 
 def changed(connection: Any, how: str) -> None:
@@ -112,6 +204,79 @@ def changed(connection: Any, how: str) -> None:
     session(connection).changed = how
     if connection.vendor == "postgresql":
         _changed[connection.connection] = how
+
+
+# Settings that the key stands for
+
+
+def was_set(connection: Any, setting: Setting, params: Any) -> bool:
+    """Note that one setting was set; False where nothing in the key can stand for it."""
+    if connection.vendor != "postgresql" or is_manual(connection):
+        return False
+    in_transaction = bool(connection.in_atomic_block)
+    named = _is_named(connection, setting.name)
+    if setting.local and not (named and in_transaction):
+        return False
+    if setting.name == _SEARCH_PATH and not _is_varied(setting.name):
+        # The name may come later, or from whom a pool hands the connection to.
+        by = str(params[0]) if setting.value == "%s" and isinstance(params, list | tuple) else setting.value
+    elif named and (told := _named_by(connection, setting.name)):
+        by = told
+    else:
+        return False
+    session(connection).settings.add(setting.name)
+    made = _made.setdefault(connection.connection, {})
+    made[setting.name] = Made(by, connection.run_on_commit if in_transaction else None)
+    return True
+
+
+_SEARCH_PATH: Final = "search_path"
+
+
+def _is_varied(name: str) -> bool:
+    return conf.vary is not None and name in conf.vary_settings
+
+
+def _is_named(connection: Any, name: str) -> bool:
+    """Whether the key holds something that stands for a setting of the session."""
+    return _is_varied(name) or (name == _SEARCH_PATH and bool(getattr(connection, "schema_name", "")))
+
+
+def _named_by(connection: Any, name: str) -> str:
+    """Return what stands for a setting now; empty for what has no key."""
+    if not _is_varied(name):
+        return str(getattr(connection, "schema_name", ""))
+    try:
+        return keys.digest(conf.vary(connection.alias) if conf.vary else None)
+    except keys.NoKey:
+        return ""
+
+
+def why_not_named(connection: Any) -> str | None:
+    """Return why what was just read may be of another tenant than the key says, if so."""
+    if connection.connection is None or connection.vendor != "postgresql":
+        return None
+    settings = _made.get(connection.connection, {})
+    for name in session(connection).settings.union(settings):
+        made = settings.get(name)
+        if made is None and _is_named(connection, name):
+            return reasons.SETTING_LOST.format(name=name)
+        if made is not None and made.hooks is not None and made.hooks is not connection.run_on_commit:
+            return reasons.SETTING_ENDED.format(name=name)
+        if made is not None and made.by != _named_by(connection, name):
+            return reasons.OTHER_TENANT.format(name=name)
+    return None
+
+
+def asks_isolation_again(connection: Any) -> bool:
+    """Forget the level if the server tells the one that is in force; False if it may not.
+
+    MySQL tells that of the next transaction. Django sets it whenever it connects.
+    """
+    if connection.vendor != "mysql" or connection.in_atomic_block or is_manual(connection):
+        return False
+    session(connection).isolation = None
+    return True
 
 
 def isolation(connection: Any) -> str | None:
@@ -161,8 +326,19 @@ _ISOLATION: Final[dict[str, Callable[[Any, Session], str]]] = {
 }
 
 
-def identity(connection: Any) -> tuple[object, ...]:
+def identity(connection: Any) -> str:
     """Return what tells this connection's database, session and test from all others."""
+    known, settings = session(connection), connection.settings_dict
+    schema_name = getattr(connection, "schema_name", "")
+    now = connection.timezone_name, conf.use_tz, schema_name, known.token, nonce(connection)
+    if known.identity is None or known.identity[:2] != (now, settings):
+        # Compared with a copy: a test may change the dict in place.
+        copy = {**settings, "OPTIONS": dict(settings["OPTIONS"])}
+        known.identity = now, copy, keys.digest(_identity(connection))
+    return known.identity[2]
+
+
+def _identity(connection: Any) -> tuple[object, ...]:
     settings = connection.settings_dict
     options = {
         name: value if isinstance(value, str | int | float | None) else str(type(value))

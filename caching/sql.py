@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from . import reasons
 from .conf import fold
 
 
@@ -92,11 +93,11 @@ def tokenize(sql: str) -> list[Token]:
         elif kind == "escape":
             escapes, upper = True, ""
         elif kind in ("doubt", "unclear"):
-            raise Uncachable(f"its SQL holds {raw!r}, which databases read in different ways")
+            raise Uncachable(reasons.UNCLEAR.format(text=raw))
         tokens.append(Token(text, upper, kind, raw))
         before = upper
     if escapes and any(token.kind in ("string", "quoted") and _is_brittle(token) for token in tokens):
-        raise Uncachable("its SQL holds a backslash, which databases read in different ways")
+        raise Uncachable(reasons.BACKSLASH)
     return tokens
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -10,7 +10,9 @@ from django.apps import apps
 from django.core.cache import caches
 from django.db import models
 
+from .changes import Schema
 from .conf import conf, fold
+from .values import kind_of
 
 #: From a table to one that changes with it.
 Edges = Set[tuple[str, str]]
@@ -53,6 +55,54 @@ def tables() -> Tables:
         frozenset(managed | set(_cache_tables())),
         followers,
         {parent: _reach(cascades, edges, parent) for parent, _ in cascades},
+    )
+
+
+@lru_cache(maxsize=1)
+def schemas() -> Mapping[str, Schema]:
+    """Return the columns of the plain tables, those whose statements may be narrowed.
+
+    Not plain is a table that several models describe, that belongs to none that is managed, or
+    that changes by itself when it is written (a trigger of its own, declared as derived from
+    itself, or a cascade of the database that comes back to it).
+    """
+    found: dict[str, Schema | None] = {}
+    project = tables()
+    for model in apps.get_models(include_auto_created=True):
+        table = fold(model._meta.db_table)
+        if model._meta.proxy:
+            continue
+        by_itself = project.followers.get(table, frozenset()) | project.cascades.get(table, frozenset())
+        plain = model._meta.managed and table not in by_itself
+        found[table] = _schema(model) if plain and table not in found else None
+    return {table: schema for table, schema in found.items() if schema is not None}
+
+
+def _schema(model: type[models.Model]) -> Schema | None:
+    fields: list[Any] = [field for field in model._meta.local_fields if field.column]
+    columns = {fold(field.column): field for field in fields}
+    if len(columns) != len(fields):
+        return None
+    key: Any = model._meta.pk
+    references, parents = {}, {}
+    for column, field in columns.items():
+        if type(field) not in (models.ForeignKey, models.OneToOneField):
+            continue
+        target: Any = field.target_field
+        table = fold(target.model._meta.db_table)
+        if field.db_constraint and target.model._meta.managed:
+            references[column] = table, fold(target.column)
+        if target.primary_key and is_caching(target.model):
+            parents[column] = table
+    return Schema(
+        key=fold(key.column) if key.column else "",
+        kinds={column: kind_of(field) for column, field in columns.items()},
+        unique=frozenset(column for column, field in columns.items() if field.unique),
+        generated=frozenset(
+            column for column, field in columns.items() if getattr(field, "generated", False)
+        ),
+        references=references,
+        parents=parents,
     )
 
 
@@ -154,6 +204,17 @@ def _reach(first: Edges, then: Edges | None, start: str) -> frozenset[str]:
     return frozenset(found)
 
 
+_dependents: list[Callable[[], None]] = []
+
+
+def on_forget(clear: Callable[[], None]) -> None:
+    """Call ``clear`` whenever what was computed from the models is no longer true."""
+    _dependents.append(clear)
+
+
 def forget(**kwargs: object) -> None:
     """Compute the tables anew when next asked; a receiver of signals."""
     tables.cache_clear()
+    schemas.cache_clear()
+    for clear in _dependents:
+        clear()

@@ -10,16 +10,28 @@ also tells that the transaction is still the same one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 from weakref import ref
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from . import reasons
+from .changes import Flush, together, whole
 from .index import index, settle_all
-from .sessions import Session, how_changed, is_manual, isolation, nonce, outermost_block, session
+from .sessions import (
+    Session,
+    has_ended,
+    how_changed,
+    in_transaction,
+    is_manual,
+    isolation,
+    nonce,
+    outermost_block,
+    session,
+)
 
-Tables = frozenset[str] | None
+#: Writes of a transaction that are kept one by one.
+MANY_WRITES: Final = 200
 
 
 class Transaction:
@@ -30,7 +42,7 @@ class Transaction:
         #: Why reads go to the database for the rest of its life.
         self.reason = reason
         #: What was written, with the savepoints that were open then.
-        self.writes: list[tuple[frozenset[str | None], Tables]] = []
+        self.writes: list[tuple[frozenset[str | None], Flush]] = []
         self.done = False
         #: In a test case: the outermost atomic block that is not the test case's own.
         self.block: object | None = None
@@ -38,7 +50,7 @@ class Transaction:
     def commit(self) -> None:
         """Append the flush of the whole transaction: as one, readers see all of it or none."""
         if not self.done and self.writes:
-            index().flush(union(tables for _, tables in self.writes))
+            index().flush(together(flush for _, flush in self.writes))
         self.done = True
         _unfinished.discard(self)
 
@@ -54,26 +66,26 @@ class Transaction:
     def roll_back_to(self, savepoint: str) -> None:
         """Drop what was written since ``savepoint``."""
         self.writes = [
-            (savepoints, tables)
-            for savepoints, tables in self.writes
-            if savepoint not in {str(name).casefold() for name in savepoints}
+            (savepoints, flush) for savepoints, flush in self.writes if savepoint not in _folded(savepoints)
         ]
+
+    def forget(self, savepoint: str) -> None:
+        """Let what was written be of ``savepoint`` no more; it stays of those around it."""
+        if any(savepoint in _folded(savepoints) for savepoints, _ in self.writes):
+            self.writes = [
+                (frozenset(name for name in savepoints if str(name).casefold() != savepoint), flush)
+                for savepoints, flush in self.writes
+            ]
+
+
+def _folded(savepoints: frozenset[str | None]) -> set[str]:
+    return {str(name).casefold() for name in savepoints}
 
 
 #: Transactions whose end was not seen yet, and sessions with a debt. They outlive a connection
 #: that is gone with its thread.
 _unfinished: set[Transaction] = set()
 _indebted: set[Session] = set()
-
-
-def union(several: Iterable[Tables]) -> Tables:
-    """Return the union, where None stands for everything."""
-    found: set[str] = set()
-    for tables in several:
-        if tables is None:
-            return None
-        found |= tables
-    return frozenset(found)
 
 
 # Reading
@@ -88,24 +100,26 @@ def why_not_read(connection: BaseDatabaseWrapper) -> str | None:
     if changed := how_changed(connection, known):
         return changed
     if is_manual(connection):
-        return "the connection is not in autocommit"
+        return reasons.MANUAL
     if connection.needs_rollback:
-        return "the transaction is broken"
+        return reasons.BROKEN
     level = isolation(connection)
     if level is None:
-        return f"nothing is known of the isolation of {connection.vendor}"
+        return reasons.NO_ISOLATION.format(vendor=connection.vendor)
     if level == "READ UNCOMMITTED" and connection.vendor == "mysql":
-        return "the isolation level lets uncommitted rows be read"
+        return reasons.UNCOMMITTED
     if outermost_block(connection) is not None and level not in ("READ COMMITTED", "READ UNCOMMITTED"):
-        return f"the transaction reads a snapshot ({level.lower()})"
+        return reasons.SNAPSHOT.format(level=level.lower())
     return None
 
 
 def why_not_store(connection: BaseDatabaseWrapper) -> str | None:
     """Return why what this connection reads now may be old, if so."""
-    if connection.vendor == "sqlite" and not connection.in_atomic_block and session(connection).cursors:
+    if connection.vendor != "sqlite" or connection.connection is None or connection.in_atomic_block:
+        return None
+    if session(connection).cursors:
         # In WAL mode an unfinished SELECT holds the whole connection to its snapshot.
-        return "a cursor of this connection is still open"
+        return reasons.OPEN_CURSOR
     return None
 
 
@@ -118,37 +132,48 @@ def locked(connection: Any, reason: str) -> None:
         _begin(connection, reason)
 
 
-def wrote(connection: BaseDatabaseWrapper, tables: Tables) -> None:
-    """Flush ``tables`` (None for all): now, or when the transaction commits."""
+def wrote(connection: BaseDatabaseWrapper, flush: Flush) -> None:
+    """Flush what was written: now, or when the transaction commits."""
     if is_manual(connection):
         known = session(connection)
-        known.debt = union([known.debt, tables])
+        both = together([whole(known.debt), whole(flush.tables)])
+        known.debt = both.tables
         _indebted.add(known)
-        index().flush(tables)
+        index().flush(both, opens=known.opened)
     elif outermost_block(connection) is None:
-        index().flush(tables)
+        index().flush(flush)
     else:
-        transaction = _begin(connection, "the transaction has written")
-        transaction.reason = "the transaction has written"
+        transaction = _begin(connection, reasons.WRITTEN)
+        transaction.reason = reasons.WRITTEN
         if transaction.block is not None:
-            index().flush(tables)  # a test case never commits
+            index().flush(flush)  # a test case never commits
         else:
-            _add(transaction, frozenset(connection.savepoint_ids), tables)
+            _add(transaction, frozenset(connection.savepoint_ids), flush)
 
 
 def rolled_back_to(connection: BaseDatabaseWrapper, savepoint: str) -> None:
     """Drop what was written since ``savepoint``; it will not be committed."""
     transaction = session(connection).transaction
     if nonce(connection):
-        index().flush(None)  # what the test has read since is no longer there
+        index().flush(Flush(None))  # what the test has read since is no longer there
     elif transaction is not None and connection.vendor != "mysql":  # MyISAM keeps it
         transaction.roll_back_to(savepoint)
+
+
+def released(connection: BaseDatabaseWrapper, savepoint: str) -> None:
+    """Note that ``savepoint`` was released, or that another has its name from now on.
+
+    What was written since the old one is not rolled back with the new one: Django counts from
+    the beginning again after ``clean_savepoints()``.
+    """
+    if (transaction := session(connection).transaction) is not None:
+        transaction.forget(savepoint)
 
 
 def by_hand(connection: BaseDatabaseWrapper, begins: bool) -> None:
     """Note a BEGIN, COMMIT or ROLLBACK that came as a statement."""
     if outermost_block(connection) is not None:
-        locked(connection, "the transaction was begun or ended by a statement")
+        locked(connection, reasons.BY_HAND)
     elif not connection.in_atomic_block:
         session(connection).begun = begins
         settle(connection)
@@ -158,12 +183,13 @@ def settle(connection: BaseDatabaseWrapper) -> None:
     """Flush again what was written by hand: it may have been committed since."""
     known = session(connection)
     if known.debt is None or known.debt:
-        _pay(known, owes_on=is_manual(connection))
+        _pay(known, is_over=not in_transaction(connection) or has_ended(connection))
 
 
-def _pay(known: Session, owes_on: bool) -> None:
-    index().flush(known.debt)
-    if not owes_on:
+def _pay(known: Session, is_over: bool) -> None:
+    """Flush what was written by hand. Until that is over, nobody is served what depends on it."""
+    index().flush(whole(known.debt), closes=known.opened if is_over else "")
+    if is_over:
         known.debt = frozenset()
         _indebted.discard(known)
 
@@ -178,14 +204,18 @@ def settle_sessions(**kwargs: object) -> None:
             transaction.commit()
     for known in list(_indebted):
         connection = known.connection()
-        _pay(known, owes_on=connection is not None and is_manual(connection))
+        _pay(known, is_over=connection is None or not in_transaction(connection))
     settle_all()
 
 
-def _add(transaction: Transaction, savepoints: frozenset[str | None], tables: Tables) -> None:
-    if transaction.writes and transaction.writes[-1][0] == savepoints:
-        tables = union([transaction.writes.pop()[1], tables])
-    transaction.writes.append((savepoints, tables))
+def _add(transaction: Transaction, savepoints: frozenset[str | None], flush: Flush) -> None:
+    writes = transaction.writes
+    writes.append((savepoints, flush))
+    if len(writes) % MANY_WRITES == 0:  # now and then: each time, it would be done over and over
+        merged: dict[frozenset[str | None], list[Flush]] = {}
+        for opened, each in writes:
+            merged.setdefault(opened, []).append(each)
+        transaction.writes = [(opened, together(flushes)) for opened, flushes in merged.items()]
 
 
 def _begin(connection: BaseDatabaseWrapper, reason: str) -> Transaction:

@@ -8,6 +8,7 @@ manager, which removes the last, never takes it away.
 from __future__ import annotations
 
 import atexit
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -18,12 +19,18 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models.signals import class_prepared
 
-from . import index, sessions, tables, transactions
-from .conf import fold
-from .queries import EVERYTHING, Kind, Statement, abridge, statement
+from . import index, kin, reasons, sessions, tables, transactions
+from .changes import Flush, together, whole
+from .conf import conf, fold
+from .mutations import change
+from .sql import abridge
+from .statements import EVERYTHING, Kind, Statement, statement
 
 _BEGINNINGS: Final = frozenset({"BEGIN", "START"})
 _TRANSACTION_VERBS: Final = _BEGINNINGS | {"COMMIT", "END", "ROLLBACK"}
+
+#: What has MySQL check foreign keys from now on. Whatever else names the setting may stop that.
+_CHECKED: Final = re.compile(r"\s*SET\s+(?:SESSION\s+)?foreign_key_checks\s*=\s*(?:1|ON|TRUE)\s*;?\s*", re.I)
 
 Execute = Callable[[str, Any, bool, dict[str, Any]], Any]
 
@@ -36,29 +43,43 @@ def capture(execute: Execute, sql: Any, params: Any, many: bool, context: dict[s
         cursor.cursor = cursor.cursor.fetched
     if found.kind is not Kind.READ:
         transactions.settle(connection)
+        if connection.vendor == "mysql" and "foreign_key_checks" in str(sql).lower():
+            sessions.session(connection).unchecked = _CHECKED.fullmatch(str(sql)) is None
+    if found.changes_session:
+        # Before it: one that fails may have done so all the same.
+        sessions.changed(
+            connection, reasons.SESSION.format(verb=found.verb.replace("?", "an unclear statement"))
+        )
     if found.kind is Kind.WRITE:
         return _write(found, execute, sql, params, many, context)
     result = execute(sql, params, many, context)
     if connection.vendor == "sqlite" and cursor.description is not None:
         sessions.session(connection).cursors.add(cursor)
     if found.kind is not Kind.READ:
-        _note(found, connection)
+        _note(found, connection, params)
+        _flush_early(found, connection)
     return result
 
 
-def _note(found: Statement, connection: BaseDatabaseWrapper) -> None:
+def _note(found: Statement, connection: BaseDatabaseWrapper, params: Any) -> None:
     """Note what a statement that wrote nothing did to the transaction or the session."""
+    if found.setting is not None and sessions.was_set(connection, found.setting, params):
+        return  # the key stands for it
+    if found.savepoint and found.kind is not Kind.ROLLBACK_TO:
+        transactions.released(connection, found.savepoint)
     if found.kind is Kind.ROLLBACK_TO:
-        transactions.rolled_back_to(connection, found.verb)
+        transactions.rolled_back_to(connection, found.savepoint)
     elif found.verb in _TRANSACTION_VERBS:
         transactions.by_hand(connection, found.verb in _BEGINNINGS)
     elif found.verb == "RELEASE":
         transactions.settle(connection)  # outside of BEGIN, SQLite commits with the first savepoint
     elif found.kind is Kind.LOCK and sessions.outermost_block(connection) is not None:
-        transactions.locked(connection, "the transaction has taken a lock")
-    elif found.kind is Kind.SESSION or (found.kind is Kind.LOCK and found.verb == "SET"):
+        transactions.locked(connection, reasons.LOCKED)
+    elif found.kind is Kind.ISOLATION and sessions.asks_isolation_again(connection):
+        pass
+    elif found.kind in (Kind.SESSION, Kind.ISOLATION) or (found.kind is Kind.LOCK and found.verb == "SET"):
         # SET TRANSACTION outside of one is for the next one.
-        sessions.changed(connection, f"the session was changed by {found.verb or 'SET'}")
+        sessions.changed(connection, reasons.SESSION.format(verb=found.verb or "SET"))
 
 
 def _statement(sql: Any, connection: Any) -> Statement:
@@ -75,15 +96,18 @@ def _write(
 ) -> Any:
     connection = context["connection"]
     written = _touched(found)
+    flush = _flush(written, found, sql, params, many, connection)
     # Before the statement: one that waits for a lock and fails has waited all the same. It may
     # be a lock on a row of any table, tracked or not.
-    transactions.locked(connection, "the transaction has written")
+    transactions.locked(connection, reasons.WRITTEN)
     wrote_nothing = written == frozenset()
     try:
         result = execute(sql, params, many, context)
         if connection.vendor == "sqlite" and context["cursor"].description is not None:
             # Inside a transaction, too: an unfetched statement would outlive its commit.
             result = finish(connection, context["cursor"])
+        if connection.vendor == "mysql" and found.tables is None:
+            _await(context["cursor"])
         wrote_nothing = wrote_nothing or (not many and _wrote_nothing(found, context["cursor"]))
         return result
     finally:
@@ -92,7 +116,49 @@ def _write(
         if found.verb in _TRANSACTION_VERBS:
             transactions.by_hand(connection, found.verb in _BEGINNINGS)
         if not wrote_nothing:
-            transactions.wrote(connection, written)
+            transactions.wrote(connection, flush)
+        _flush_early(found, connection)
+
+
+def _flush(
+    written: frozenset[str] | None, found: Statement, sql: Any, params: Any, many: bool, connection: Any
+) -> Flush:
+    """Return what a statement flushes: as little as its text and its parameters prove."""
+    flush = whole(written)
+    dialect = sessions.dialect(connection)
+    if not flush.changes or dialect is None or many or not isinstance(sql, str) or not found.tables:
+        return flush
+    proven = change(sql, params or (), dialect, tables.schemas())
+    if proven is None or {proven.table} != found.tables or proven.table not in (flush.tables or ()):
+        return flush
+    key = tables.schemas()[proven.table].key
+    if proven.verb == "insert" and sessions.is_unchecked(connection, key in dict(proven.values)):
+        proven = proven._replace(verb="put")
+    changes = tuple(proven if each.table == proven.table else each for each in flush.changes)
+    return Flush(changes, kin.children(proven) if conf.kin else ())
+
+
+def _await(cursor: Any) -> None:
+    """Wait for the last of several statements in one string; MySQL answers after the first.
+
+    As far as none of them returns rows: those are the caller's.
+    """
+    while cursor.description is None and cursor.nextset():
+        pass
+
+
+def _flush_early(found: Statement, connection: BaseDatabaseWrapper) -> None:
+    """Flush what the transaction has written if this statement may have committed it.
+
+    ``atomic`` does not know of that: it may still roll back, and then nobody flushes.
+    """
+    implicitly = connection.vendor == "mysql" and (
+        found.tables is None or found.verb in ("ANALYZE", "LOCK", "UNLOCK")
+    )
+    if implicitly or found.verb in _TRANSACTION_VERBS:
+        transaction = sessions.session(connection).transaction
+        if transaction is not None and transaction.is_present() and transaction.writes:
+            index.index().flush(together(flush for _, flush in transaction.writes))
 
 
 def _touched(found: Statement) -> frozenset[str] | None:
@@ -174,15 +240,15 @@ def invalidate(*models_or_objects: type[models.Model] | models.Model) -> None:
         for part in (model, *model._meta.all_parents):
             flushed |= tables.touched([fold(part._meta.db_table)], deletes=True) or set()
             flushed.add(fold(part._meta.db_table))
-    _flush(frozenset(flushed))
+    _by_hand(whole(flushed))
 
 
 def invalidate_all() -> None:
     """Flush every cached result of this project, for all processes that share the cache."""
-    _flush(None)
+    _by_hand(Flush(None))
 
 
-def _flush(flushed: frozenset[str] | None) -> None:
+def _by_hand(flushed: Flush) -> None:
     index.index().flush(flushed)
     for connection in connections.all(initialized_only=True):
         if sessions.outermost_block(connection) is not None:
@@ -200,12 +266,15 @@ def attach(connection: BaseDatabaseWrapper) -> None:
 
 def _connected(sender: object, connection: BaseDatabaseWrapper, **kwargs: object) -> None:
     attach(connection)
-    sessions.session(connection).reconnected()
+    sessions.session(connection)  # it begins with the driver's connection
 
 
 def _settings_changed(sender: object, setting: str, **kwargs: object) -> None:
+    conf.forget()
     if setting in ("CACHES", "CACHE_MACHINE", "CACHE_PREFIX"):
         index.reset()
+        tables.forget()
+    elif setting == "INSTALLED_APPS":  # a test case may have fewer of them than the project
         tables.forget()
 
 

@@ -23,6 +23,13 @@ def fresh() -> Iterator[None]:
     index.reset()
 
 
-settings.register_profile("default", deadline=None, max_examples=8, stateful_step_count=30)
-settings.register_profile("long", deadline=None, max_examples=3000, stateful_step_count=80)
+settings.register_profile("default", deadline=None, max_examples=12, stateful_step_count=30)
+#: The same draws in each run, so that what fails is what was changed; "long" is what finds the new.
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None)
+settings.register_profile(
+    "long",
+    deadline=None,
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 3000)),
+    stateful_step_count=50,
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

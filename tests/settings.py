@@ -19,13 +19,37 @@ DEBUG = True
 USE_TZ = True
 TIME_ZONE = "UTC"  # MariaDB knows others only where somebody loaded them
 LANGUAGE_CODE = "en"
-MIGRATION_MODULES = {"auth": None, "contenttypes": None}
+MIGRATION_MODULES = {"admin": None, "auth": None, "contenttypes": None}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",
+    "django.contrib.messages",
+    "django.contrib.admin",
     "caching",
+    "tests.shop",
+    "tests.library",
     "tests.testapp",
+    "tests.warehouse",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
 ]
 
 

@@ -25,6 +25,7 @@ from caching.base import (
     CachingQuerySet,
     CachingRawQuerySet,
 )
+from tests.library.answers import shape
 from tests.testapp.models import (
     Article,
     Author,
@@ -130,22 +131,6 @@ async def aget() -> Book:
 
 async def alist() -> list[Book]:
     return [book async for book in Book.objects.order_by("pk")]
-
-
-def shape(value: Any, outer: tuple[Any, ...] = ()) -> Any:
-    """Return what of an answer must be the same: values, types, state and loaded relations."""
-    if isinstance(value, models.Model):
-        if value in outer:
-            return "the object that this one is loaded with"
-        hidden = ("_state", "from_cache", "_prefetched_objects_cache")
-        state = {k: shape(v, (*outer, value)) for k, v in value.__dict__.items() if k not in hidden}
-        loaded = {k: shape(v, (*outer, value)) for k, v in value._state.fields_cache.items()}
-        return type(value), state, loaded, value._state.db, value._state.adding
-    if isinstance(value, dict):
-        return {k: shape(v, outer) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value).__name__, [shape(item, outer) for item in value]
-    return type(value), value
 
 
 class LibraryTestCase(TestCase):
@@ -383,6 +368,27 @@ class ReasonTests(LibraryTestCase):
             (Book.objects.filter(published__lt=now), "a parameter is the present time"),
             (Book.objects.filter(title="now"), "may stand for the present time"),
         ]
+
+    def test_texts_that_postgresql_reads_as_the_present(self) -> None:
+        texts = (
+            " now ; NOW ;(now),;now Monday;today 00:00;today 04:05:06.7;today at 4:05 pm;today00:00;"
+            "tomorrow 04:05 PST;tomorrow 4:05 America/New_York;Monday yesterday 12:00 +2;today monday PST;"
+            "today allballs;today at PST;today ad;today EST dst;today EST5EDT"
+        )
+        for text in texts.split(";"):
+            with self.subTest(text):
+                assert "may stand for the present time" in (
+                    Book.objects.filter(title=text).why_not_cached() or ""
+                )
+                if connection.vendor == "postgresql":
+                    with connection.cursor() as cursor:
+                        cursor.execute("SELECT %s::timestamptz > '2020-01-01'", [text])
+                        assert cursor.fetchone() == (True,)
+
+    def test_texts_that_only_hold_such_a_word(self) -> None:
+        for text in ("today is fine", "Apocalypse Now", "buy-now", "nowadays 7", "5 things to do today"):
+            with self.subTest(text):
+                assert Book.objects.filter(title=text).why_not_cached() is None
 
     def test_settings_and_contexts(self) -> None:
         with caching.no_cache():

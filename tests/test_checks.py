@@ -131,6 +131,14 @@ def test_nothing_is_found_where_all_is_well() -> None:
 # The settings
 
 
+def test_settings_of_the_session_that_nothing_stands_for() -> None:
+    message = only({"VARY_SETTINGS": ["app.tenant"]})
+    assert (message.id, message.level) == ("caching.W004", checks.WARNING)
+    assert "CACHE_MACHINE['VARY']" in message.msg
+    assert found({"VARY_SETTINGS": ["app.tenant"], "VARY": by_tenant}) == []
+    assert found({"VARY_SETTINGS": []}) == []
+
+
 @pytest.mark.parametrize("value", ["default", ["CACHE"], 5])
 def test_settings_that_are_no_dict(value: object) -> None:
     message = only(value)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 import caching
+from caching import changes, clauses, flushlist, history, index, reasons, sql
 from caching.checks import OBSOLETE
 from caching.conf import OPTIONS
 
@@ -87,24 +88,30 @@ def test_every_command_is_in_the_reference() -> None:
     )
 
 
+# The reasons, which the documentation lists by itself
+
 #: What is called with a reason.
-CARRIERS = {"Uncachable", "NoKey", "UnsupportedType", "Found", "refuse", "locked", "changed"}
+CARRIERS = {"Uncachable", "NoKey", "UnsupportedType", "Found", "refuse", "locked", "changed", "miss"}
+#: What a reason is assigned to.
+NAMES = {"reason", "refusal"}
+REASONS = {name: value for name, value in vars(reasons).items() if isinstance(value, reasons.Reason)}
+ROOMS = [file for file in sorted((ROOT / "caching").glob("*.py")) if file.stem not in ("checks", "reasons")]
 
 
-def reasons() -> Iterator[ast.expr]:
-    """Yield each text in the code that tells why a read is not cached, not stored or a miss."""
-    for file in sorted((ROOT / "caching").glob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and name_of(node.func) in CARRIERS:
-                yield from node.args
-            elif isinstance(node, ast.FunctionDef) and file.stem != "checks" and gives_a_reason(node):
-                for inner in ast.walk(node):
-                    if isinstance(inner, ast.Return) and inner.value is not None:
-                        yield from choices(inner.value)
+def given(tree: ast.AST) -> Iterator[ast.expr]:
+    """Yield what stands in the code where a reason is given."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and name_of(node.func) in CARRIERS:
+            yield from node.args
+        elif isinstance(node, ast.Assign) and NAMES.intersection(map(name_of, node.targets)):
+            yield node.value
+        elif isinstance(node, ast.FunctionDef) and gives_a_reason(node):
+            returns = [inner for inner in ast.walk(node) if isinstance(inner, ast.Return)]
+            yield from (inner.value for inner in returns if inner.value is not None)
 
 
-def name_of(function: ast.expr) -> str:
-    return getattr(function, "id", getattr(function, "attr", ""))
+def name_of(expression: ast.expr) -> str:
+    return getattr(expression, "id", getattr(expression, "attr", ""))
 
 
 def gives_a_reason(function: ast.FunctionDef) -> bool:
@@ -114,35 +121,58 @@ def gives_a_reason(function: ast.FunctionDef) -> bool:
     )
 
 
-def choices(value: ast.expr) -> Iterator[ast.expr]:
-    if isinstance(value, ast.IfExp):
-        yield from (value.body, value.orelse)
-    else:
-        yield value
+def texts(value: ast.expr) -> list[str]:
+    """Return the texts that ``value`` may be, where it holds them itself."""
+    if isinstance(value, ast.IfExp | ast.BoolOp):
+        parts = [value.body, value.orelse] if isinstance(value, ast.IfExp) else value.values
+        return [text for part in parts for text in texts(part)]
+    is_text = isinstance(value, ast.JoinedStr) or (
+        isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value != ""
+    )
+    return [ast.unparse(value)] if is_text else []
 
 
-def pieces(text: ast.expr) -> list[str]:
-    """Return what a text holds in every case, leaving short words out."""
-    parts = text.values if isinstance(text, ast.JoinedStr) else [text]
-    constants = [part.value for part in parts if isinstance(part, ast.Constant)]
-    return [value.strip() for value in constants if isinstance(value, str) and len(value.strip()) > 5]
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("raise Uncachable('it is so')", ["'it is so'"]),
+        ("raise Uncachable(reasons.SO.format(name='so'))", []),
+        ("read.refuse(f'{it} is so')", ["f'{it} is so'"]),
+        ("self.reason = 'it is so'", ["'it is so'"]),
+        ("def why_not() -> str | None:\n    return other() or 'it is so'", ["'it is so'"]),
+        ("def why_not() -> str | None:\n    return 'one' if so else 'two'", ["'one'", "'two'"]),
+    ],
+)
+def test_reasons_that_are_not_listed_would_be_found(code: str, found: list[str]) -> None:
+    assert [text for value in given(ast.parse(code)) for text in texts(value)] == found
 
 
-REASONS = {tuple(found): None for text in reasons() if (found := pieces(text))}
+@pytest.mark.parametrize("file", ROOMS, ids=lambda file: file.stem)
+def test_every_reason_is_in_the_list(file: Path) -> None:
+    assert [text for value in given(ast.parse(file.read_text())) for text in texts(value)] == []
 
 
-def test_there_are_reasons() -> None:
-    assert ("it locks the rows that it reads",) in REASONS
-    assert ("it was not there",) in REASONS
-    assert ("the cache did not take it",) in REASONS
-    assert ("the session was changed by",) in REASONS
-    assert any(found[0].startswith("is written to") for found in REASONS)
+@pytest.mark.parametrize("name", REASONS)
+def test_reason_of_the_list_is_given(name: str) -> None:
+    assert any(re.search(rf"\breasons\.{name}\b", file.read_text()) for file in ROOMS)
 
 
-@pytest.mark.parametrize("found", REASONS, ids="...".join)
-def test_reason_is_in_the_reference(found: tuple[str, ...]) -> None:
-    texts = re.findall(r"``([^`]+)``", reference("reasons"))
-    assert any(all(piece in text for piece in found) for text in texts)
+def test_every_reason_is_told_from_the_others() -> None:
+    assert len({re.sub(r"{\w+}", "", text) for text in REASONS.values()}) == len(REASONS) > 50
+
+
+def test_every_group_is_in_the_reference() -> None:
+    groups = re.findall(r"^\.\. reasons:: (\w+)$", reference("reasons"), re.MULTILINE)
+    assert groups == [group.name for group in reasons.Group]
+
+
+def test_every_reason_is_explained() -> None:
+    explained = [(texts, meaning) for group in reasons.Group for texts, meaning in reasons.explained(group)]
+    assert [text for texts, _ in explained for text in texts] == list(REASONS.values())
+    assert all(meaning.endswith(".") for _, meaning in explained)
+    told = {text: meaning for texts, meaning in explained for text in texts}
+    assert told[reasons.NO_CACHING_ASKED] == told[reasons.NO_CACHE_ASKED] == reasons.NO_CACHE_ASKED.meaning
+    assert told[reasons.FOR_WRITE] == reasons.FOR_WRITE.meaning
 
 
 # What the documentation says is so
@@ -153,6 +183,24 @@ def test_changelog_begins_with_this_version() -> None:
         r"^(\S+) - \d{4}-\d\d-\d\d\n-+$", (ROOT / "CHANGELOG.rst").read_text(), re.MULTILINE
     )
     assert versions[0] == caching.__version__
+
+
+def test_bounds_are_those_of_the_code() -> None:
+    text = (DOCS / "explanation" / "dependencies.rst").read_text()
+    shown = re.findall(r"^([\d,]+) +(\w+)", text[text.index("\nBounds\n") :], re.MULTILINE)
+    assert [(int(number.replace(",", "")), of) for number, of in shown] == [
+        (changes.MANY_ROWS, "keys"),
+        (changes.MANY_ROWS, "rows"),
+        (clauses.MANY, "values"),
+        (changes.MANY_ROWS, "parents"),
+        (changes.MANY_CHANGES, "changes"),
+        (flushlist.MAX_RECORD_BYTES, "bytes"),
+        (sql.MEMORABLE, "characters"),
+        (4, "columns"),
+        (history.SHAPES, "kinds"),
+        (history.VALUES, "values"),
+        (index.NUMBERS, "numbers"),
+    ]
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))

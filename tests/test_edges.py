@@ -26,19 +26,22 @@ from django.db import DatabaseError, IntegrityError, connection, connections, mo
 from django.db.backends.signals import connection_created
 from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 from django.db.models import ExpressionWrapper, F, FloatField, IntegerField, Max, Sum
+from django.db.models.functions import Cast
 from django.test import SimpleTestCase, TestCase, TransactionTestCase, override_settings
 from django.test.utils import isolate_apps
 
 from caching import cached, flushed, no_cache, stats, writes
 from caching import index as index_module
 from caching.base import CachingManager, CachingMixin
+from caching.changes import whole
 from caching.flushlist import FlushList, Record
 from caching.index import index, monotonic
 from caching.reads import result_key, switched_off
 from caching.servers import Server, server
+from caching.sessions import session
 from caching.transactions import why_not_read
 from tests import servers
-from tests.testapp.models import Author, Book, Shop, Tag
+from tests.testapp.models import Author, Book, Rack, Shop, Tag
 from tests.threads import in_thread
 
 
@@ -208,6 +211,7 @@ BY_HAND: dict[str, list[tuple[list[str], list[str]]]] = {
         (["BEGIN", "COMMIT AND CHAIN"], ["COMMIT"]),
         (["BEGIN", "ROLLBACK AND CHAIN"], ["COMMIT"]),
         (["SET autocommit = 0"], ["COMMIT"]),
+        (["BEGIN; SET @x = 1"], ["COMMIT"]),
         (["SET foreign_key_checks = 0, autocommit = 0"], ["COMMIT"]),
         (["SET @@autocommit = 0"], ["COMMIT"]),
         (["SET SESSION autocommit = OFF"], ["SET autocommit = 1"]),
@@ -248,6 +252,13 @@ class ByHandTests(TransactionTestCase):
             assert in_thread(names) == ["0"]
         assert names() == ["1"]  # that settles it for the others
         assert in_thread(names) == ["1"]
+
+    @only("mysql")
+    def test_time_that_takes_the_present_day(self) -> None:
+        time = Cast("name", models.TimeField())
+        authors = Author.objects.annotate(moment=Cast(time, models.DateTimeField()))
+        assert "may add the present day" in (authors.why_not_cached() or "")
+        assert Author.objects.annotate(time=time).why_not_cached() is None
 
     @only("mysql")
     def test_snapshot_of_a_level_that_was_set_for_the_next_transaction(self) -> None:
@@ -300,6 +311,110 @@ class ByHandTests(TransactionTestCase):
             other.close()
 
     @only("postgresql")
+    def test_session_that_is_changed_by_what_also_writes(self) -> None:
+        rename("public")
+        row = "1 AS id, 'tenant'::text AS name, NULL::int AS mentor_id"
+        run("CREATE SCHEMA hidden", f"CREATE TABLE hidden.testapp_author AS SELECT {row}")
+        self.addCleanup(run, "DROP SCHEMA hidden CASCADE")
+        for statement in (
+            "SET search_path TO hidden; UPDATE testapp_author SET name = name",
+            b"SET search_path TO hidden",
+            "SET search_path TO $$hidden$$",
+            "SET search_path = 'hidden', 'a\\b'",
+            "DO $$ BEGIN PERFORM set_config('search_path', 'hidden', false); END $$",
+            f"CREATE TABLE pg_temp.testapp_author AS SELECT {row}",
+            f"SELECT {row} INTO TEMP testapp_author",
+        ):
+            with self.subTest(statement):
+                self.addCleanup(connection.close)
+                run(statement)  # type: ignore[arg-type]
+                assert "the session was changed by" in str(Author.objects.all().why_not_cached())
+                assert names() == ["tenant"]
+                connection.close()
+                assert names() == ["public"]
+
+    @only("sqlite")
+    def test_session_that_sees_a_database_of_its_own(self) -> None:
+        names()
+        self.addCleanup(connection.close)
+        run("ATTACH DATABASE ':memory:' AS tenant")
+        assert Author.objects.all().why_not_cached() == "the session was changed by ATTACH"
+
+    @only("mysql")
+    def test_session_that_is_changed_in_an_executable_comment(self) -> None:
+        names()
+        self.addCleanup(connection.close)
+        run("CREATE /*!32302 TEMPORARY */ TABLE testapp_author (id int, name text, mentor_id int)")
+        assert Author.objects.all().why_not_cached() == "the session was changed by an unclear statement"
+        assert names() == []
+
+    def test_session_that_is_changed_before_we_hear_of_the_connection(self) -> None:
+        change = {"sqlite": "PRAGMA case_sensitive_like = 1", "mysql": "SET @tenant = 1"}
+
+        def first(connection: Any, **kwargs: object) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(change.get(connection.vendor, "SET ROLE NONE"))
+
+        names()
+        connection_created.disconnect(dispatch_uid="caching.connected")
+        connection_created.connect(first)
+        self.addCleanup(connection.close)
+        try:
+            writes.install()  # behind the other receiver
+            connection.close()
+            connection.ensure_connection()
+            assert "the session was changed by" in str(why_not_read(connections["default"]))
+        finally:
+            connection_created.disconnect(first)
+        connection.close()
+        connection.ensure_connection()
+        assert why_not_read(connections["default"]) is None
+
+    @only("mysql")
+    def test_isolation_that_is_set_by_a_statement(self) -> None:
+        self.addCleanup(connection.close)
+        default = connections["default"]
+        with transaction.atomic():
+            assert why_not_read(default) is None
+        run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        assert why_not_read(default) is None
+        with transaction.atomic():
+            assert "reads a snapshot" in str(why_not_read(default))
+            run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")  # from the next one on
+            assert why_not_read(default) == "the session was changed by SET"
+
+    @only("mysql")
+    def test_session_that_is_no_longer_strict(self) -> None:
+        rack = Rack.objects.create(version=0)
+        greatest = Rack.objects.filter(version=2**31 - 1)
+        assert list(greatest.all()) == []
+
+        def write() -> None:
+            run("SET SESSION sql_mode = ''")
+            with connection.cursor() as cursor:  # the server stores the greatest that there is
+                cursor.execute("UPDATE testapp_rack SET version = %s WHERE id = %s", [10**11, rack.pk])
+
+        in_thread(write)
+        assert list(greatest.all()) == [rack]
+
+    @only("mysql")
+    def test_what_switches_the_check_of_foreign_keys(self) -> None:
+        self.addCleanup(connection.close)
+        default = connections["default"]
+        for statement, unchecked in (
+            ("SET foreign_key_checks=0, unique_checks=1", True),
+            ("set session Foreign_Key_Checks = ON ;", False),
+            ("SET foreign_key_checks=0; INSERT INTO testapp_tag (name) VALUES ('x')", True),
+            ("SET foreign_key_checks=1", False),
+            ("SET STATEMENT foreign_key_checks=0 FOR INSERT INTO testapp_tag (name) VALUES ('x')", True),
+            ("SET FOREIGN_KEY_CHECKS = TRUE", False),
+            ("/*!40014 SET foreign_key_checks=0 */", True),
+        ):
+            with self.subTest(statement):
+                run(statement)
+                assert session(default).unchecked is unchecked
+
+    @only("postgresql")
     def test_connection_that_breaks_while_its_isolation_is_asked(self) -> None:
         connection.close()
         with pytest.raises(DatabaseError), transaction.atomic():
@@ -311,6 +426,16 @@ class ByHandTests(TransactionTestCase):
     def test_failed_transaction_whose_isolation_is_asked(self) -> None:
         connection.close()
         with pytest.raises(DatabaseError, match="transaction is aborted"), transaction.atomic():
+            with pytest.raises(DatabaseError):
+                run("SELECT nothing")
+            names()
+
+    @only("postgresql")
+    def test_failed_transaction_whose_isolation_is_known(self) -> None:
+        names()
+        with pytest.raises(DatabaseError, match="transaction is aborted"), transaction.atomic():
+            with self.assertNumQueries(0):
+                names()
             with pytest.raises(DatabaseError):
                 run("SELECT nothing")
             names()
@@ -396,6 +521,11 @@ class WriteTests(TransactionTestCase):
             "SELECT id FROM written WHERE false"
         )
         assert names() == ["Bob"]
+        run(
+            "WITH written AS (UPDATE testapp_author SET name = 'Eve' RETURNING id) "
+            "DELETE FROM testapp_author WHERE false"
+        )
+        assert names() == ["Eve"]
 
     @only("postgresql")
     @override_settings(CACHE_MACHINE={"TABLES": {"testapp_tag": ["testapp_author"]}})
@@ -774,12 +904,12 @@ class HandlerTests(TransactionTestCase):
         assert (names(), Tag.objects.count()) == (["Bob"], 1)
 
     def test_handler_that_writes_while_the_list_is_caught_up_with(self) -> None:
-        FlushList(server("default"), "").append(Record(frozenset({"x"})), 0)  # by another process
+        FlushList(server("default"), "").append(Record(whole({"x"})), 0)  # by another process
         self.survive(Author.objects.count, handled=lambda: Tag.objects.create(name="log"), answers=1)
         assert Tag.objects.count() == 1
 
     def test_handler_that_reads_while_the_list_is_caught_up_with(self) -> None:
-        FlushList(server("default"), "").append(Record(frozenset({"x"})), 0)
+        FlushList(server("default"), "").append(Record(whole({"x"})), 0)
         self.survive(Author.objects.count, handled=Author.objects.count, answers=1)
 
 

@@ -12,7 +12,10 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.test import override_settings
 
 from caching import codec, entries, index
+from caching.changes import whole
 from caching.entries import Entry, Found, fetch, store
+from caching.flushlist import Record
+from caching.history import Dependency
 from caching.servers import CacheDown, Server
 from tests.backends import CacheTestCase, LocMem, PyLibMC, PyMemcache, Redis, recorded
 
@@ -24,7 +27,7 @@ class EntriesTestCase(CacheTestCase):
         """Read and store as a miss does; return the number."""
         number = fetch(key).number
         assert number is not None
-        assert store(key, number, frozenset(tables), payload, timeout) is None
+        assert store(key, number, map(Dependency, tables), payload, timeout) is None
         return number
 
     def served(self, key: str = "key") -> Any:
@@ -55,12 +58,12 @@ class EntriesContract:
 
     def test_flushed(self: EntriesTestCase) -> None:
         self.put("a", "b")
-        index.index().flush(frozenset({"b"}))
+        index.index().flush(whole({"b"}))
         assert self.served().startswith("b was written, flush ")
 
     def test_flush_of_another_table(self: EntriesTestCase) -> None:
         self.put("a")
-        index.index().flush(frozenset({"b"}))
+        index.index().flush(whole({"b"}))
         assert self.served() == ROWS
 
     def test_evicted_result(self: EntriesTestCase) -> None:
@@ -83,19 +86,19 @@ class EntriesContract:
     def test_reader_that_stores_after_a_flush_is_not_served(self: EntriesTestCase) -> None:
         number = fetch("key").number
         assert number is not None
-        index.index().flush(frozenset({"a"}))
-        store("key", number, frozenset({"a"}), ROWS, 60)
+        index.index().flush(whole({"a"}))
+        store("key", number, [Dependency("a")], ROWS, 60)
         assert self.served() == f"a was written, flush {number + 1}"
 
     def test_number_above_the_position(self: EntriesTestCase) -> None:
         number = self.put("a")
-        store("key", number + 5, frozenset({"a"}), ROWS, 60)
+        store("key", number + 5, [Dependency("a")], ROWS, 60)
         assert self.served() == "its number is above the position"
 
     def test_result_that_came_with_a_later_reply_than_the_position(self: EntriesTestCase) -> None:
         number = self.put("a")
         flush = index.index().list.append(entries_record("b"), number)
-        store("key", flush, frozenset({"a"}), ROWS, 60)
+        store("key", flush, [Dependency("a")], ROWS, 60)
         replies = [{"key": cache.get("key"), "position": number}]
         real = Server.get_many
 
@@ -105,9 +108,21 @@ class EntriesContract:
         with mock.patch.object(Server, "get_many", late):
             assert self.served() == ROWS
 
+    def test_position_from_the_past(self: EntriesTestCase) -> None:
+        number = self.put("a")
+        known = index.index()
+        for _ in range(3):
+            known.flush(whole({"b"}))
+        assert self.served() == ROWS
+        cache.set("position", number, None)
+        known.list.append(Record(whole({"a"})), 0)  # by a process that knows nothing
+        assert self.served() != ROWS
+
     def test_bytes_that_are_nothing_of_ours(self: EntriesTestCase) -> None:
         self.put("a")
-        for value in (b"", b"junk", "text", 7, codec.dumps((99, 1, (), [])), codec.dumps(())):
+        number = index.index().position
+        others = [(), (entries.FORMAT + 1, number, (), []), (entries.FORMAT, 1, (), [])]
+        for value in (b"", b"junk", "text", 7, *map(codec.dumps, others)):
             cache.set("key", value)
             assert self.served() == "it could not be read"
 
@@ -124,8 +139,12 @@ class EntriesContract:
         before = unpacked("key")
         with mock.patch("caching.entries.RENEW_AFTER", 2):
             for _ in range(3):
-                index.index().flush(frozenset({"b"}))
-            assert self.served() == self.served("forever") == ROWS
+                index.index().flush(whole({"b"}))
+            with mock.patch.object(Server, "offer", autospec=True, side_effect=Server.offer) as offer:
+                assert self.served() == self.served("forever") == ROWS
+        first, second = (call.args[-1] for call in offer.call_args_list)
+        assert 50 < first <= 60
+        assert second is None
         assert unpacked("key") == before._replace(number=before.number + 3)
         assert unpacked("forever").number == before.number + 3
 
@@ -136,7 +155,7 @@ class EntriesContract:
             mock.patch("caching.entries.RENEW_AFTER", 0),
             mock.patch("caching.entries.time", return_value=before.expires),
         ):
-            index.index().flush(frozenset({"b"}))
+            index.index().flush(whole({"b"}))
             assert self.served() == ROWS
         assert unpacked("key") == before
 
@@ -159,18 +178,18 @@ class RedisEntriesTests(EntriesContract, Redis, EntriesTestCase):
 
 class RefusalTests(EntriesTestCase):
     def test_type_outside_the_list(self) -> None:
-        reason = store("key", 10**18, frozenset(), [object()], 60)
+        reason = store("key", 10**18, [], [object()], 60)
         assert reason == "a value is of type builtins.object, which is not stored"
 
     @override_settings(CACHE_MACHINE={"MAX_BYTES": 50})
     def test_too_large(self) -> None:
-        reason = store("key", 10**18, frozenset(), ["x" * 50], 60)
+        reason = store("key", 10**18, [], ["x" * 50], 60)
         assert reason is not None
         assert reason.endswith("above CACHE_MACHINE['MAX_BYTES']")
 
     def test_cache_down_on_store(self) -> None:
         with mock.patch.object(type(cache._connections["default"]), "set", side_effect=ValueError):
-            assert store("key", 10**18, frozenset(), ROWS, 60) == "the cache did not take it"
+            assert store("key", 10**18, [], ROWS, 60) == "the cache did not take it"
         assert fetch("key").number is not None  # no outage
 
     def test_cache_down_on_fetch(self) -> None:
@@ -185,7 +204,7 @@ class RefusalTests(EntriesTestCase):
     def test_lock_that_is_not_had_for_the_second_position(self) -> None:
         number = self.put("a")
         flush = index.index().list.append(entries_record("b"), number)
-        store("key", flush, frozenset({"a"}), ROWS, 60)
+        store("key", flush, [Dependency("a")], ROWS, 60)
         replies = [{"key": cache.get("key"), "position": number}]
         real = Server.get_many
         with (
@@ -218,7 +237,7 @@ class RefusalTests(EntriesTestCase):
         number = self.put("a")
         assert cache.get("position") is None
         assert self.served() == ROWS
-        index.index().flush(frozenset({"a"}))
+        index.index().flush(whole({"a"}))
         assert self.served() == f"a was written, flush {number + 1}"
 
 
@@ -256,7 +275,7 @@ class OutageTests(EntriesTestCase):
     def test_process_that_owes_a_flush_serves_nothing(self) -> None:
         self.put("a")
         with mock.patch.object(Server, "incr", side_effect=CacheDown), mock.patch.object(Server, "delete"):
-            index.index().flush(frozenset({"b"}))
+            index.index().flush(whole({"b"}))
             assert self.served() == "a flush of this process did not reach the cache yet"
         assert self.served() == ROWS
         assert not index.index().owes
@@ -268,14 +287,14 @@ def test_writes_go_through_one_client_call() -> None:
     number = fetch("key").number
     assert number is not None
     with recorded(cache, "set") as calls:
-        store("key", number, frozenset({"a"}), ROWS, 60)
+        store("key", number, [Dependency("a")], ROWS, 60)
     assert [call[0] for call in calls] == ["key"]
 
 
 def entries_record(*tables: str) -> Any:
     from caching.flushlist import Record
 
-    return Record(frozenset(tables))
+    return Record(whole(tables))
 
 
 def unpacked(key: str) -> Entry:

@@ -615,6 +615,13 @@ class CachedMethodTests(TestCase):
         self.assertEqual(book.longer(), "one")
         self.assertEqual(Book.objects.get().longer(), "two")
 
+    def test_saved(self) -> None:
+        book = Book.objects.get()
+        book.longer()
+        book.title = "two"
+        book.save()
+        self.assertEqual(book.longer(), "two")
+
     def test_loaded_anew(self) -> None:
         book = Book.objects.get()
         book.longer()

@@ -17,12 +17,20 @@ PACKAGE = Path(caching.__file__).parent
 
 #: Each room imports only from those before it.
 ROOMS = (
+    "reasons",
     "conf",
     "reports",
     "codec",
     "keys",
     "sql",
     "statements",
+    "selects",
+    "values",
+    "clauses",
+    "changes",
+    "mutations",
+    "history",
+    "selections",
     "queries",
     "tables",
     "servers",
@@ -31,11 +39,17 @@ ROOMS = (
     "entries",
     "sessions",
     "transactions",
+    "kin",
     "writes",
+    "fingerprints",
+    "builders",
+    "plans",
     "reads",
     "compiler",
     "given",
     "functions",
+    "explain",
+    "raw",
     "base",
 )
 
@@ -47,7 +61,7 @@ SIDE_ROOMS = {
     "fragments": {"conf", "functions"},
     "ext": {"conf", "fragments"},
     "templatetags": {"fragments"},
-    "management": {"base", "index"},
+    "management": {"base", "conf", "explain", "flushlist", "index", "servers"},
 }
 
 ALLOWED = {room: set(ROOMS[:number]) for number, room in enumerate(ROOMS)} | SIDE_ROOMS

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from time import time
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -9,15 +11,14 @@ from django.core.cache import cache
 from django.test import override_settings
 
 from caching import index as module
-from caching.flushlist import Record, pack
+from caching import reasons
+from caching.changes import Change, Flush, whole
+from caching.flushlist import RECORD_LIFE, Record, pack
+from caching.history import Dependency
 from caching.index import index
 from caching.servers import CacheDown
 from tests.backends import CacheTestCase, LocMem, PyLibMC, PyMemcache, Redis
 from tests.threads import run_threads
-
-
-def tables(*names: str) -> frozenset[str]:
-    return frozenset(names)
 
 
 class IndexTestCase(CacheTestCase):
@@ -34,7 +35,7 @@ class IndexTestCase(CacheTestCase):
 
     def append(self, *names: str) -> int:
         """Append a flush as another process would."""
-        return self.index.list.append(Record(tables(*names) if names else None), 0)
+        return self.index.list.append(Record(whole(names or None)), 0)
 
     def now(self) -> int:
         position = self.index.list.position()
@@ -43,10 +44,72 @@ class IndexTestCase(CacheTestCase):
 
     def judge(self, number: int, *names: str) -> str | None:
         assert self.index.catch_up(self.now())
-        return self.index.flushed_after(number, names)
+        return self.index.flushed_after(number, [(name,) for name in names])
 
 
 class IndexContract:
+    def test_what_is_committed_by_hand_is_not_served_until_it_ends(self: IndexTestCase) -> None:
+        start = self.begin()
+        number = self.index.list.append(Record(whole(["a"]), time(), opens="token"), 0)
+        assert "committed by hand" in str(self.judge(number, "a"))
+        assert self.judge(number, "b") is None
+        module.reset()
+        self.index = index()  # a process that starts meanwhile
+        assert "committed by hand" in str(self.judge(self.now(), "a"))
+        self.index.list.append(Record(whole(["a"]), time(), closes="token"), start)
+        assert self.judge(self.now(), "a") is None
+        assert self.judge(number, "a") is not None
+
+    def test_what_is_committed_by_hand_ends_when_its_record_would(self: IndexTestCase) -> None:
+        self.begin()
+        long_ago = time() - RECORD_LIFE - 1
+        number = self.index.list.append(Record(whole(["a"]), long_ago, opens="token"), 0)
+        assert self.judge(number, "a") is None
+
+    def test_all_that_is_committed_by_hand_is_not_served(self: IndexTestCase) -> None:
+        self.begin()
+        for names in (["a"], ["b"]):
+            self.index.list.append(Record(whole(names), time(), opens="token"), 0)
+        for name in "ab":
+            assert "committed by hand" in str(self.judge(self.now(), name))
+        assert self.judge(self.now(), "c") is None
+        self.index.list.append(Record(Flush(None), time(), opens="token"), 0)
+        assert "committed by hand" in str(self.judge(self.now(), "c"))
+
+    def test_a_child_was_written(self: IndexTestCase) -> None:
+        start = self.begin()
+        self.index.list.append(Record(Flush((), (("a", (1,)),)), time()), 0)
+        assert self.index.catch_up(self.now())
+        parent = Dependency("a", "listed", (1,), kin=True)
+        assert self.index.flushed_after(start, [parent]) is not None
+        assert self.index.flushed_after(start, [parent._replace(rows=(2,))]) is None
+        assert self.index.flushed_after(start, [parent._replace(kin=False)]) is None
+
+    def test_numbers_that_are_too_many_are_forgotten(self: IndexTestCase) -> None:
+        start = self.begin()
+        for key in range(8):
+            self.index.list.append(Record(Flush((Change("a", "update", (key,), ("x",)),)), time()), 0)
+        with mock.patch("caching.index.NUMBERS", 8):
+            assert self.index.catch_up(self.now())
+        now = self.now()
+        assert start < self.index.floor < now
+        row = Dependency("a", "listed", (0,), "", (), ("x",))
+        with self.get_many_calls() as calls:
+            assert self.index.flushed_after(start, [row]) is not None
+            assert self.index.flushed_after(now, [row]) is None
+        assert calls == []
+
+    def test_numbers_that_are_forgotten_while_a_result_is_judged(self: IndexTestCase) -> None:
+        def dependencies() -> Iterator[Dependency]:
+            # Another thread, between the look at the floor and the one at the numbers.
+            self.index._forget(self.now())
+            yield row
+
+        start, row = self.begin(), Dependency("a", "listed", (1,), "", (), ("x",))
+        self.index.list.append(Record(Flush((Change("a", "update", (1,), ("x",)),)), time()), 0)
+        assert self.index.catch_up(self.now())
+        assert self.index.flushed_after(start, dependencies()) == reasons.TOO_OLD
+
     def test_a_result_is_served_until_a_table_of_it_is_flushed(self: IndexTestCase) -> None:
         start = self.begin()
         assert self.judge(start, "a", "b") is None
@@ -63,16 +126,16 @@ class IndexContract:
 
     def test_own_flush_is_known_without_asking(self: IndexTestCase) -> None:
         start = self.begin()
-        self.index.flush(tables("a"))
+        self.index.flush(whole(["a"]))
         with self.get_many_calls() as calls:
             assert self.index.catch_up(start + 1)
         assert calls == []
-        assert self.index.flushed_after(start, ["a"]) is not None
+        assert self.index.flushed_after(start, [("a",)]) is not None
 
     def test_own_flush_behind_others_is_learned_in_turn(self: IndexTestCase) -> None:
         start = self.begin()
         self.append("b")
-        self.index.flush(tables("a"))
+        self.index.flush(whole(["a"]))
         assert self.judge(start, "b") is not None
         assert self.judge(start, "a") is not None
         assert self.judge(start, "c") is None
@@ -102,6 +165,7 @@ class IndexContract:
         self.append("a")
         self.judge(start, "a")  # another thread has caught up since this one asked
         assert self.index.observe(start, seen) == start
+        assert self.index.observe(start, start + 1) == start + 1  # asked for once more
         assert self.now() == start + 1
 
     def test_hole_of_a_writer_that_is_about_to_write(self: IndexTestCase) -> None:
@@ -109,7 +173,7 @@ class IndexContract:
         hole = cache.incr("position")
         assert self.judge(start, "a") == "a flush is under way"
         assert self.judge(hole, "a") is None
-        cache.set(f"flush:{hole}", pack(Record(tables("b"))))
+        cache.set(f"flush:{hole}", pack(Record(whole(["b"]))))
         assert self.judge(start, "a") is None
         assert self.judge(start, "b") is not None
 
@@ -155,7 +219,7 @@ class IndexContract:
         cache.set("position", start + module.REACH + 1, None)
         with self.get_many_calls() as calls:
             assert self.index.catch_up(start + module.REACH + 1)
-        assert calls == []
+        assert [len(keys) for (keys,) in calls] == [module.BATCH]  # for transactions by hand
         assert self.index.floor == start + module.REACH + 1
 
     def test_new_process_reads_backwards(self: IndexTestCase) -> None:
@@ -179,7 +243,7 @@ class IndexContract:
         assert self.judge(start, "c") is not None
         assert self.judge(lost, "c") is None
         with self.get_many_calls() as calls:
-            assert self.index.flushed_after(start, ["c"]) is not None
+            assert self.index.flushed_after(start, [("c",)]) is not None
         assert calls == []  # the gap is known now
 
     def test_reading_backwards_ends_at_a_flush_of_everything(self: IndexTestCase) -> None:
@@ -208,7 +272,7 @@ class IndexContract:
 
         def catch_up() -> None:
             barrier.wait()
-            answers.append(self.index.catch_up(position) and self.index.flushed_after(start, ["a"]))
+            answers.append(self.index.catch_up(position) and self.index.flushed_after(start, [("a",)]))
 
         with self.get_many_calls() as calls:
             run_threads(*[catch_up] * 8)
@@ -225,6 +289,9 @@ class IndexContract:
             self.judge(0, "a")
             assert not self.index.quiet_for(5, ["a"])
             assert self.index.quiet_for(5, ["b"])
+            self.append()
+            self.judge(0, "a")
+            assert not self.index.quiet_for(5, ["b"])
 
 
 class LocMemIndexTests(IndexContract, LocMem, IndexTestCase):
@@ -249,8 +316,8 @@ class OwedFlushTests(IndexTestCase):
     def test_owed_until_the_cache_takes_it(self) -> None:
         start = self.begin()
         with mock.patch.object(module.FlushList, "append", side_effect=CacheDown):
-            self.index.flush(tables("a"))
-            self.index.flush(tables("b"))
+            self.index.flush(whole(["a"]))
+            self.index.flush(whole(["b"]))
         assert self.index.owes
         assert self.index.list.position() is None  # nobody serves what may be old
         module.settle_all()
@@ -267,7 +334,7 @@ class OwedFlushTests(IndexTestCase):
             return append(*arguments)  # type: ignore[arg-type]
 
         with mock.patch.object(module.FlushList, "append", flaky):
-            self.index.flush(tables("a"))
+            self.index.flush(whole(["a"]))
         assert not self.index.owes
         assert self.judge(start, "a") is not None
         assert self.judge(start, "b") is None
@@ -278,36 +345,76 @@ class OwedFlushTests(IndexTestCase):
             mock.patch.object(module.FlushList, "append", side_effect=CacheDown),
             mock.patch.object(module.FlushList, "abandon", side_effect=CacheDown),
         ):
-            self.index.flush(None)
+            self.index.flush(Flush(None))
         assert self.index.owes
 
     def test_owed_flushes_are_one(self) -> None:
         start = self.begin()
         with mock.patch.object(module.FlushList, "append", side_effect=CacheDown):
-            self.index.flush(tables("a"))
-            self.index.flush(tables("b"))
-            self.index.flush(None)
+            self.index.flush(whole(["a"]))
+            self.index.flush(whole(["b"]))
+            self.index.flush(Flush(None))
         assert self.index.settle()
         assert self.judge(start, "c") is not None
+
+    def owe(self, *flushes: tuple[Any, ...]) -> None:
+        """Let flushes fail where not even the position can be removed."""
+        with (
+            mock.patch.object(module.FlushList, "append", side_effect=CacheDown),
+            mock.patch.object(module.FlushList, "abandon", side_effect=CacheDown),
+        ):
+            for flush in flushes:
+                self.index.flush(*flush)
+
+    def test_all_that_is_owed_is_flushed(self) -> None:
+        start = self.begin()
+        self.owe((whole(["a"]),), (whole(["b"]),))
+        assert self.index.settle()
+        assert self.now() == start + 1
+        for name in "ab":
+            assert self.judge(start, name) is not None
+        assert self.judge(start, "c") is None
+
+    def test_transactions_by_hand_are_opened_and_closed_later(self) -> None:
+        self.begin()
+        self.owe((whole(["a"]), "one"), (whole(["b"]), "two"), (whole(["a"]), "", "one"), (whole(["c"]),))
+        assert self.index.settle()
+        assert self.judge(self.now(), "a") is None
+        assert "committed by hand" in str(self.judge(self.now(), "b"))
+
+    def test_what_comes_to_be_owed_meanwhile_is_still_owed(self) -> None:
+        start = self.begin()
+        self.owe((whole(["a"]),))
+        append, others = module.FlushList.append, [(whole(["b"]),)]
+
+        def interrupted(*arguments: Any) -> int:
+            while others:
+                self.owe(others.pop())
+            return append(*arguments)
+
+        with mock.patch.object(module.FlushList, "append", interrupted):
+            assert not self.index.settle()
+        assert self.index.settle()
+        assert self.judge(start, "b") is not None
 
     def test_flush_that_works_takes_what_is_owed_with_it(self) -> None:
         self.begin()
         with mock.patch.object(module.FlushList, "append", side_effect=CacheDown):
-            self.index.flush(tables("a"))
-        self.index.flush(tables("b"))
+            self.index.flush(whole(["a"]))
+        self.index.flush(whole(["b"]))
         assert not self.index.owes
 
     def test_only_one_thread_settles(self) -> None:
         self.begin()
         with mock.patch.object(module.FlushList, "append", side_effect=CacheDown):
-            self.index.flush(tables("a"))
+            self.index.flush(whole(["a"]))
         with self.index._settling:
             assert not self.index.settle()
         assert self.index.settle()
 
     def test_flush_of_nothing_costs_nothing(self) -> None:
         start = self.begin()
-        self.index.flush(tables())
+        self.index.flush(whole([]))
         assert self.now() == start
 
     def test_busy_lock_is_not_waited_for_long(self) -> None:
@@ -315,7 +422,7 @@ class OwedFlushTests(IndexTestCase):
         flush = self.append("a")
         with mock.patch("caching.index.LOCK_TIMEOUT", 0), self.index._lock:
             assert not self.index.catch_up(flush)
-            assert self.index.flushed_after(start - 1, ["a"]) is not None
+            assert self.index.flushed_after(start - 1, [("a",)]) is not None
 
 
 class IdentityTests(CacheTestCase):
@@ -327,6 +434,12 @@ class IdentityTests(CacheTestCase):
         other = index()
         with override_settings(CACHE_MACHINE={"PREFIX": "r:"}):
             assert index() is not other
+
+    def test_another_version_of_the_keys_is_another_list(self) -> None:
+        one = index()
+        with mock.patch.object(cache._connections["default"], "version", 2):
+            assert index() is not one
+        assert index() is one
 
     def test_a_key_function_that_varies_makes_several_lists(self) -> None:
         tenants = iter(["one", "one", "two", "two"])

@@ -256,4 +256,4 @@ def test_keys_are_the_same_in_each_process() -> None:
         for seed in ("0", "1", "2")
     }
     assert len(found) == 1
-    assert len(found.pop().strip()) == 40
+    assert len(found.pop().strip()) == 20

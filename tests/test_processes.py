@@ -27,6 +27,16 @@ class ProcessTests(TransactionTestCase):
         self.worker = Worker()
         self.addCleanup(self.worker.stop)
 
+    def test_explanation_names_the_process_that_wrote(self) -> None:
+        authors = Author.objects.order_by("pk").values_list("name", flat=True)
+        list(authors)
+        assert authors.explain_cache().hit
+        self.worker.rename("Bob")
+        dropped = authors.explain_cache().dropped
+        assert dropped is not None
+        assert dropped.writer == f"{index.HOST}:{self.worker.process.pid}"
+        assert dropped.words.startswith("testapp_author: update of name")
+
     def test_answers_are_shared(self) -> None:
         assert names() == ["Ann"]
         assert self.worker.names() == ["Ann"]

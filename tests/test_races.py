@@ -16,9 +16,11 @@ from django.db.models.signals import post_delete, pre_delete
 from django.test import TransactionTestCase
 
 from caching import index as index_module
-from caching import no_cache
+from caching import no_cache, transactions
+from caching.changes import whole
 from caching.entries import fetch, store
 from caching.flushlist import FlushList
+from caching.history import Dependency
 from caching.index import index
 from caching.servers import Server
 from tests.testapp.models import Author, Book, Log, Tag
@@ -108,10 +110,27 @@ class ReadersAndWritersTests(TransactionTestCase):
         assert seen == [["Bob"]]
         self.assert_never_stale(["Bob"])
 
+    def test_update_that_meets_no_row_any_more_between_the_write_and_its_flush(self) -> None:
+        seen: list[tuple[int, list[str], list[str]]] = []
+
+        def compare_and_swap() -> None:
+            met = Author.objects.filter(name="Ann").update(name="Eve")
+            later = names()
+            with transaction.atomic():
+                Author.objects.filter(name="Ann").update(name="Eve")
+                seen.append((met, later, names()))
+
+        names()
+        with before(FlushList, "append", compare_and_swap):
+            rename("Bob")
+        # In autocommit, what was there before is right as long as the write has not returned.
+        assert seen in ([(0, ["Ann"], ["Bob"])], [(0, ["Bob"], ["Bob"])])
+        self.assert_never_stale(["Bob"])
+
     def test_reader_between_the_number_and_the_record(self) -> None:
         seen: list[list[str]] = []
         names()
-        with before(Server, "add", lambda: seen.append(names())):
+        with before(Server, "set", lambda: seen.append(names())):
             rename("Bob")
         assert seen == [["Bob"]]
         self.assert_never_stale(["Bob"])
@@ -123,7 +142,7 @@ class ReadersAndWritersTests(TransactionTestCase):
 
         seen: list[list[str]] = []
         names()
-        with before(Server, "add", read):
+        with before(Server, "set", read):
             rename("Bob")
         assert seen == [["Bob"]]
         self.assert_never_stale(["Bob"])
@@ -133,9 +152,19 @@ class ReadersAndWritersTests(TransactionTestCase):
             pass
 
         names()
-        with mock.patch.object(Server, "add", side_effect=Killed), pytest.raises(Killed):
+        with mock.patch.object(Server, "set", side_effect=Killed), pytest.raises(Killed):
             rename("Bob")
         index_module.reset()  # what the process knew died with it
+        assert names() == ["Bob"]
+        self.assert_never_stale(["Bob"])
+
+    def test_record_that_is_lost_without_a_word(self) -> None:
+        names()
+        known = index_module.index()
+        with mock.patch.object(Server, "set"), mock.patch.object(known, "_learn_own"):
+            rename("Bob")  # as another process, which sends its record and does not wait
+        assert names() == ["Bob"]
+        index_module.reset()
         assert names() == ["Bob"]
         self.assert_never_stale(["Bob"])
 
@@ -229,11 +258,13 @@ class SQLiteTests(TransactionTestCase):
 class ForkTests(TransactionTestCase):
     """A child process shares no socket, no lock and no index with its parent."""
 
+    databases = {"default", "other"}
+
     @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # threads of other tests
     def test_child_reads_and_writes_its_own_way(self) -> None:
         number = fetch("key").number
         assert number is not None
-        store("key", number, frozenset({"a"}), "rows", 60)
+        store("key", number, [Dependency("a")], "rows", 60)
         assert fetch("key").entry is not None
         read, write = os.pipe()
         child = os.fork()
@@ -241,7 +272,7 @@ class ForkTests(TransactionTestCase):
             try:
                 known = len(index_module._indexes)
                 entry = fetch("key").entry
-                index().flush(frozenset({"a"}))
+                index().flush(whole({"a"}))
                 os.write(write, f"{known} {entry and entry.payload} {fetch('key').entry}".encode())
             finally:
                 os._exit(0)
@@ -252,6 +283,29 @@ class ForkTests(TransactionTestCase):
         # The cache in the memory of the child was the child's own.
         served = fetch("key").entry is not None
         assert served is (cache._connections["default"].__class__.__name__ == "LocMemCache")
+
+    @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+    def test_child_leaves_the_transactions_of_its_parent_alone(self) -> None:
+        read, write = os.pipe()
+        transaction.set_autocommit(False)
+        try:
+            Author.objects.create(name="Bob")
+            with transaction.atomic(using="other"):
+                Author.objects.using("other").create(name="Bob")
+                child = os.fork()
+                if child == 0:  # pragma: no cover - in the other process
+                    try:
+                        left = len(transactions._unfinished), len(transactions._indebted)
+                        os.write(write, str(left).encode())
+                    finally:
+                        os._exit(0)
+            os.waitpid(child, 0)
+            assert os.read(read, 1000).decode() == "(0, 0)"
+        finally:
+            transaction.rollback()
+            transaction.set_autocommit(True)
+            os.close(read)
+            os.close(write)
 
 
 class ThreadTests(TransactionTestCase):

@@ -6,12 +6,19 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.conf import settings
 from django.core.signals import request_finished
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
-from django.test import TestCase, TransactionTestCase, skipUnlessDBFeature
+from django.test import (
+    SimpleTestCase,
+    TestCase,
+    TransactionTestCase,
+    override_settings,
+    skipUnlessDBFeature,
+)
 
-from caching import sessions, stats
-from caching.index import index
+from caching import reasons, sessions, stats
+from caching.index import Index, index
 from caching.servers import CacheDown, Server
 from caching.sessions import session
 from caching.transactions import settle_sessions, why_not_read
@@ -97,6 +104,8 @@ class TransactionTests(TransactionTestCase):
             Author.objects.update(name="Eve")
             assert flushes() == before
         assert flushes() == before + 1
+        names()
+        assert flushes() == before + 1
 
     def test_savepoint_rolled_back_inside_a_commit(self) -> None:
         Tag.objects.count()
@@ -137,6 +146,45 @@ class TransactionTests(TransactionTestCase):
             assert why_not_read(connections["default"]) == (
                 "the transaction reads a snapshot (serializable)" if SNAPSHOT else None
             )
+
+    def test_transaction_right_after_one_that_was_rolled_back(self) -> None:
+        with pytest.raises(KeyError), transaction.atomic():
+            Author.objects.update(name="Bob")
+            raise KeyError
+        with transaction.atomic():
+            Author.objects.update(name="Eve")
+        assert in_thread(names) == ["Eve"]
+
+    def test_request_that_ends_elsewhere_flushes_nothing_that_is_not_committed(self) -> None:
+        with transaction.atomic():
+            Author.objects.update(name="Bob")
+            in_thread(settle_sessions)
+            assert in_thread(names) == in_thread(names) == ["Ann"]
+        assert in_thread(names) == ["Bob"]
+
+    @mock.patch("caching.transactions.MANY_WRITES", 3)
+    def test_writes_that_are_merged(self) -> None:
+        Tag.objects.count()
+        with transaction.atomic():
+            Author.objects.update(name="Bob")
+            with pytest.raises(KeyError), transaction.atomic():
+                for _ in range(3):
+                    Tag.objects.create(name="red")
+                raise KeyError
+            for _ in range(3):
+                Book.objects.create(title="One", author=self.ann)
+        assert in_thread(names) == ["Bob"]
+        kept = connection.vendor == "mysql"  # where some engines keep what was rolled back
+        with self.assertNumQueries(1 if kept else 0):
+            Tag.objects.count()
+
+    def test_block_that_was_committed_by_a_statement_reads_the_database(self) -> None:
+        with pytest.raises(KeyError), transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("COMMIT")
+            assert Author.objects.all().why_not_cached() == reasons.BY_HAND
+            raise KeyError
+        connection.close()
 
     def test_hook_of_the_application_that_raises_before_ours(self) -> None:
         def fail() -> None:
@@ -279,15 +327,87 @@ class ManualTests(TransactionTestCase):
         assert in_thread(names) == ["Bob"]
         assert names() == ["Bob"]
 
+    def test_others_are_served_again_once_a_read_has_seen_the_end(self) -> None:
+        if connection.vendor == "mysql" and not connection.mysql_is_mariadb:
+            self.skipTest("MySQL does not tell")
+        transaction.set_autocommit(False)
+        try:
+            Author.objects.update(name="Bob")
+            names()
+            in_thread(names)
+            before = stats.hits.total()
+            in_thread(names)
+            assert stats.hits.total() == before  # its tables are open
+            transaction.commit()
+            names()
+            in_thread(names)
+            assert in_thread(names) == ["Bob"]
+            assert stats.hits.total() == before + 1
+        finally:
+            transaction.rollback()
+            transaction.set_autocommit(True)
+
+    def test_others_are_served_again_behind_a_commit_as_a_statement(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute("UPDATE testapp_author SET name = 'Bob'")
+            cursor.execute("COMMIT")
+        in_thread(names)
+        before = stats.hits.total()
+        assert in_thread(names) == ["Bob"]
+        assert stats.hits.total() == before + 1
+
+    def test_others_are_served_again_once_a_write_has_seen_the_end(self) -> None:
+        transaction.set_autocommit(False)
+        try:
+            Author.objects.update(name="Bob")
+            transaction.commit()
+        finally:
+            transaction.set_autocommit(True)
+        Tag.objects.create(name="red")
+        in_thread(names)
+        before = stats.hits.total()
+        assert in_thread(names) == ["Bob"]
+        assert stats.hits.total() == before + 1
+
+    @pytest.mark.skipif(connection.vendor != "sqlite", reason="others commit nothing with a savepoint")
+    def test_others_are_served_again_behind_the_first_savepoint(self) -> None:
+        transaction.set_autocommit(False)
+        try:
+            with transaction.atomic():
+                Author.objects.update(name="Bob")
+            in_thread(names)
+            before = stats.hits.total()
+            assert in_thread(names) == ["Bob"]
+            assert stats.hits.total() == before + 1
+        finally:
+            transaction.set_autocommit(True)
+
     def test_debt_is_paid_at_the_end_of_the_request(self) -> None:
         transaction.set_autocommit(False)
         try:
             Author.objects.update(name="Bob")
-            assert in_thread(names) == ["Ann"]
+            Tag.objects.create(name="red")
+            # Whoever has not read that the tables are open stores what was before.
+            with mock.patch.object(Index, "is_open", return_value=None):
+                assert in_thread(names) == in_thread(names) == ["Ann"]
+                transaction.commit()
+                settle_sessions()
+                assert in_thread(names) == ["Bob"]
+        finally:
+            transaction.rollback()
+            transaction.set_autocommit(True)
+
+    def test_request_that_ends_elsewhere_ends_no_transaction(self) -> None:
+        transaction.set_autocommit(False)
+        try:
+            Author.objects.update(name="Bob")
+            in_thread(settle_sessions)
+            assert in_thread(names) == in_thread(names) == ["Ann"]
             transaction.commit()
-            settle_sessions()
             assert in_thread(names) == ["Bob"]
         finally:
+            transaction.rollback()
             transaction.set_autocommit(True)
 
     def test_database_configured_without_autocommit(self) -> None:
@@ -422,6 +542,30 @@ class IsolationTests(TransactionTestCase):
         assert result.wasSuccessful(), result.errors + result.failures
 
 
+class IdentityTests(SimpleTestCase):
+    """What tells one database from another."""
+
+    databases = {"default"}
+
+    def test_each_part(self) -> None:
+        other: Any = connection.copy()
+        found = [sessions.identity(other)]
+        for name in ("NAME", "HOST", "PORT", "USER"):
+            other.settings_dict[name] = f"another{name}"
+            found.append(sessions.identity(other))
+        other.settings_dict["OPTIONS"]["one"] = "more"
+        found.append(sessions.identity(other))
+        # What is told once for a connection is told anew for each of these.
+        for name in ("timezone_name", "schema_name", "alias", "vendor"):
+            setattr(other, name, "another")
+            if name in ("alias", "vendor"):
+                session(other).identity = None
+            found.append(sessions.identity(other))
+        with override_settings(USE_TZ=not settings.USE_TZ):
+            found.append(sessions.identity(other))
+        assert len(set(found)) == len(found)
+
+
 class DebtTests(TransactionTestCase):
     def test_flush_waits_until_the_cache_is_back(self) -> None:
         Author.objects.create(name="Ann")
@@ -433,6 +577,13 @@ class DebtTests(TransactionTestCase):
             with self.assertNumQueries(1):
                 names()
         assert names() == ["Bob"]
+        assert not index().owes
+
+    def test_flush_that_is_owed_is_appended_at_the_end_of_the_request(self) -> None:
+        with mock.patch.object(Server, "incr", side_effect=CacheDown), mock.patch.object(Server, "delete"):
+            Author.objects.create(name="Ann")
+            assert index().owes
+        request_finished.send(type(self))
         assert not index().owes
 
 

@@ -13,7 +13,8 @@ from django.db import connection, connections, models, transaction
 from django.db.models.signals import post_save, pre_save
 from django.test import TestCase, TransactionTestCase, override_settings, skipUnlessDBFeature
 
-from caching import no_cache, stats, writes
+from caching import no_cache, sessions, stats, writes
+from caching.transactions import why_not_read
 from tests.testapp.models import (
     Article,
     Author,
@@ -361,6 +362,14 @@ class HookTests(TransactionTestCase):
         connection.close()
         names()
         assert connection.execute_wrappers.count(writes.capture) == 1
+
+    def test_reconnecting_begins_a_new_session(self) -> None:
+        connection.ensure_connection()
+        sessions.changed(connections["default"], "it was changed")
+        assert why_not_read(connections["default"]) == "it was changed"
+        connection.close()
+        connection.ensure_connection()
+        assert why_not_read(connections["default"]) is None
 
     def test_write_while_the_models_are_imported_flushes_everything(self) -> None:
         Author.objects.create(name="Ann")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from django.core.cache import caches
 from django.db import connections
@@ -29,3 +30,18 @@ def run_threads(*functions: Callable[[], T]) -> list[T]:
 def in_thread(function: Callable[[], T]) -> T:
     """Run ``function`` in a thread, which has its own connections, and return its result."""
     return run_threads(function)[0]
+
+
+@contextmanager
+def another_connection() -> Iterator[Callable[[Callable[[], Any]], Any]]:
+    """Give a function that runs another in one and the same thread, with its own connections."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+
+        def run(function: Callable[[], Any]) -> Any:
+            return pool.submit(function).result(timeout=60)
+
+        try:
+            yield run
+        finally:
+            run(connections.close_all)
+            run(caches.close_all)

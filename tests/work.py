@@ -46,7 +46,7 @@ def hits() -> int:
 
 
 def die_before_the_record() -> None:
-    Server.add = lambda *arguments: os._exit(1)  # type: ignore[assignment,method-assign]
+    Server.set = lambda *arguments: os._exit(1)  # type: ignore[assignment,method-assign]
 
 
 def load(pk: int, me: int, workers: int, seconds: float) -> dict[str, Any]:

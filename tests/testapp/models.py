@@ -142,3 +142,31 @@ class Report(CachingMixin, models.Model):
     class Meta:
         managed = False
         db_table = "testapp_report"
+
+
+class Rack(CachingMixin, models.Model):
+    """A parent whose columns are counters that only ever grow."""
+
+    version = models.IntegerField(default=0)
+    #: The same in both racks of a pair, whenever they are read together.
+    twin = models.IntegerField(default=0)
+
+    objects = CachingManager()
+
+
+class Sticker(CachingMixin, models.Model):
+    objects = CachingManager()
+
+
+class Item(CachingMixin, models.Model):
+    """A child whose columns are counters that only ever grow."""
+
+    version = models.IntegerField(default=0)
+    #: How often it was moved; tells the rack in which it is.
+    moved = models.IntegerField(default=0)
+    #: How often it was tagged; tells the one tag that it has.
+    tagged = models.IntegerField(default=0)
+    rack = models.ForeignKey(Rack, models.CASCADE, related_name="items")
+    tags = models.ManyToManyField(Sticker)
+
+    objects = CachingManager()

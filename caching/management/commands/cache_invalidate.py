@@ -35,7 +35,7 @@ class Command(BaseCommand):
             flushed = "everything"
             invalidate_all()
         else:
-            found = dict.fromkeys(model for label in labels for model in _models(label))
+            found = dict.fromkeys(model for label in labels for model in named(label))
             flushed = f"what depends on {', '.join(model._meta.label for model in found)}"
             invalidate(*found)
         server = index().list.server
@@ -54,7 +54,7 @@ class Command(BaseCommand):
             self.stdout.write(self.style.SUCCESS(f"Flushed {flushed}."))
 
 
-def _models(label: str) -> list[type[models.Model]]:
+def named(label: str) -> list[type[models.Model]]:
     """Return the models that ``label`` names; raise ``CommandError`` if it names none."""
     app_label, dot, name = label.partition(".")
     if app_label not in apps.app_configs:

@@ -1,0 +1,157 @@
+"""Objects from rows, as ``ModelIterable`` makes them, without what a plain model does not need.
+
+A model is plain if it overrides nothing that has a part in this: ``from_db``, ``__init__``,
+``__new__``, ``__setattr__``, its metaclass's ``__call__``, descriptors of its fields, listeners of
+``pre_init`` and ``post_init``. For any other, and for rows that need more than this knows, there
+is no builder and Django does the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from inspect import getattr_static
+from typing import Any, Final, NamedTuple
+
+from django.db.models import Model
+from django.db.models.base import ModelState
+from django.db.models.fields.related_descriptors import ForeignKeyDeferredAttribute
+from django.db.models.query_utils import DeferredAttribute
+from django.db.models.signals import post_init, pre_init
+
+from .kin import LOADED, parents
+
+
+class Builder(NamedTuple):
+    """How to make an object from some of the columns of a row."""
+
+    model: type[Model]
+    start: int
+    end: int
+    #: The attributes, in the order of the columns.
+    attributes: tuple[str, ...]
+    #: The place of the key, to see whether there is an object at all.
+    key: int
+    #: Sets this object on the one that it belongs to, and the other way round.
+    local_setter: Callable[[Any, Any], None] | None
+    remote_setter: Callable[[Any, Any], None] | None
+    related: tuple[Builder, ...]
+    #: The places of the keys of its parents; None for one that is not loaded.
+    parents: tuple[int | None, ...] = ()
+    #: Place and expression of each column that is converted.
+    converted: tuple[tuple[int, Any], ...] = ()
+
+    @property
+    def models(self) -> set[type[Model]]:
+        """All the models of which objects are made."""
+        return {self.model}.union(*(builder.models for builder in self.related))
+
+
+def builder(compiler: Any) -> Builder | None:
+    """Return how the rows of a compiled query become objects; None if that is not plain."""
+    if compiler.klass_info is None or compiler.annotation_col_map:
+        return None
+    fields = [item[0] for item in compiler.select[: compiler.col_count]]
+    has_composite = getattr(compiler, "has_composite_fields", None)
+    if has_composite is not None and has_composite(fields):
+        return None
+    found = _builder(compiler.klass_info, compiler.select)
+    if found is None:
+        return None
+    return found._replace(
+        converted=tuple((place, fields[place]) for place in compiler.get_converters(fields))
+    )
+
+
+def _builder(info: dict[str, Any], select: Sequence[Any]) -> Builder | None:
+    model, places = info["model"], info["select_fields"]
+    start, end = places[0], places[-1] + 1
+    if info.get("from_parent") or list(places) != list(range(start, end)) or not _is_plain(model):
+        return None
+    attributes = tuple(item[0].target.attname for item in select[start:end])
+    if model._meta.pk.attname not in attributes:
+        return None
+    related = tuple(_builder(below, select) for below in info.get("related_klass_infos", ()))
+    if None in related:
+        return None
+    return Builder(
+        model,
+        start,
+        end,
+        attributes,
+        start + attributes.index(model._meta.pk.attname),
+        info.get("local_setter"),
+        info.get("remote_setter"),
+        tuple(below for below in related if below is not None),
+        tuple(start + attributes.index(name) if name in attributes else None for name in parents(model)),
+    )
+
+
+@lru_cache(maxsize=512)
+def _is_plain(model: Any) -> bool:
+    """Whether nothing of the model overrides how its instances are made from a row."""
+    descriptors = {type(getattr_static(model, field.attname, None)) for field in model._meta.concrete_fields}
+    return (
+        model.from_db.__func__ is Model.from_db.__func__  # type: ignore[attr-defined]
+        and model.__init__ is Model.__init__
+        and super(Model, model).__init__ is object.__init__
+        and type(model).__call__ is type.__call__
+        and model.__new__ is object.__new__
+        and model.__setattr__ is object.__setattr__
+        and descriptors <= _DESCRIPTORS
+        and len(getattr(model._meta, "pk_fields", (None,))) == 1
+    )
+
+
+_DESCRIPTORS: Final = frozenset({DeferredAttribute, ForeignKeyDeferredAttribute})
+
+
+def build(
+    how: Builder, rows: Sequence[Any], connection: Any, fetch_mode: Any, with_kin: bool
+) -> list[Any] | None:
+    """Return the objects of ``rows``, which came from the cache.
+
+    None if somebody listens to how they are made. With ``with_kin`` they remember their parents.
+    """
+    for model in how.models:
+        if pre_init.has_listeners(model) or post_init.has_listeners(model):
+            return None
+    if how.converted:
+        rows = _converted(how, rows, connection)
+    loaded = {"adding": False, "db": connection.alias}
+    if fetch_mode is not None:
+        loaded["fetch_mode"] = fetch_mode
+    return [_build(how, row, loaded, with_kin) for row in rows]
+
+
+def _converted(how: Builder, rows: Sequence[Any], connection: Any) -> list[list[Any]]:
+    # Asked for each time: they are bound to a connection, which is of one thread.
+    converters = [
+        (place, connection.ops.get_db_converters(column) + column.get_db_converters(connection), column)
+        for place, column in how.converted
+    ]
+    found = [list(row) for row in rows]
+    for row in found:
+        for place, functions, column in converters:
+            value = row[place]
+            for convert in functions:
+                value = convert(value, column, connection)
+            row[place] = value
+    return found
+
+
+def _build(how: Builder, row: Sequence[Any], loaded: dict[str, Any], with_kin: bool) -> Any:
+    obj = object.__new__(how.model)
+    state, own = ModelState(), obj.__dict__
+    state.__dict__.update(loaded)
+    if with_kin and how.parents:
+        state.__dict__[LOADED] = tuple([None if place is None else row[place] for place in how.parents])
+    own["_state"] = state
+    own.update(zip(how.attributes, row[how.start : how.end], strict=True))
+    own["from_cache"] = True
+    for below in how.related:
+        other = None if row[below.key] is None else _build(below, row, loaded, with_kin)
+        below.local_setter(obj, other)  # type: ignore[misc]
+        if other is not None:
+            below.remote_setter(other, obj)  # type: ignore[misc]
+    return obj

@@ -1,0 +1,98 @@
+"""Kin: the objects that a written one points to, as far as anybody knows which.
+
+Answers are right without this. A result that holds an object is dropped when an object that
+points to it is written, so that what was computed from the two and kept elsewhere is computed
+anew. The new parent stands in the statement; the old one is known if the object was loaded
+through a caching manager, or is what is being deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, Final
+
+from django.db.models import Model
+
+from . import tables
+from .changes import Change, Children
+from .conf import fold
+from .values import Known, known
+
+#: The tables and keys of the rows that the objects which are being saved or deleted pointed to.
+_left: ContextVar[tuple[tuple[str, Children], ...]] = ContextVar("parents_left", default=())
+
+#: Where the state of an instance holds the parents that it was loaded with.
+LOADED: Final = "caching_parents"
+
+
+def parents(model: type[Model]) -> tuple[str, ...]:
+    """Return the attributes that hold the keys of an object's parents."""
+    return tuple(name for name, _, _ in _attributes(model))
+
+
+def remember(obj: Model) -> None:
+    """Note the parents of an object that was just loaded."""
+    if names := parents(type(obj)):
+        obj._state.__dict__[LOADED] = tuple(map(obj.__dict__.get, names))
+
+
+def remember_all(objects: Iterable[Any]) -> None:
+    """Note the parents of those that are model instances."""
+    for obj in objects:
+        if isinstance(obj, Model):
+            remember(obj)
+
+
+@contextmanager
+def moving(obj: Model) -> Iterator[None]:
+    """Let what is written inside flush the parents that ``obj`` had."""
+    table, found = fold(obj._meta.db_table), []
+    attributes = _attributes(type(obj))
+    loaded = obj._state.__dict__.get(LOADED, ())
+    for values in (loaded, [obj.__dict__.get(name) for name, _, _ in attributes]):
+        for value, (_, parent, kind) in zip(values, attributes, strict=False):
+            key = known(kind, value, "")
+            if isinstance(key, (int, bytes)):
+                found.append((table, (parent, (key,))))
+    token = _left.set((*_left.get(), *found))
+    try:
+        yield
+    finally:
+        _left.reset(token)
+        if loaded:
+            remember(obj)
+
+
+def children(written: Change) -> tuple[Children, ...]:
+    """Return the rows whose children were written."""
+    parents = tables.schemas()[written.table].parents
+    found = [parent for table, parent in _left.get() if table == written.table]
+    columns = dict(written.values)
+    for column, parent in parents.items():
+        keys: tuple[Known, ...] | None = columns.get(column)
+        if keys is not None:
+            if keys := tuple(key for key in keys if key is not None):
+                found.append((parent, keys))
+        elif written.verb == "delete" and not found:
+            found.append((parent, None))  # of any of them
+    return tuple(dict.fromkeys(found))
+
+
+@lru_cache(maxsize=512)
+def _attributes(model: type[Model]) -> tuple[tuple[str, str, str], ...]:
+    """Return attribute, parent's table and kind of each foreign key to a cached model."""
+    schema = tables.schemas().get(fold(model._meta.db_table))
+    if schema is None:
+        return ()
+    fields: list[Any] = list(model._meta.local_concrete_fields)
+    return tuple(
+        (field.attname, schema.parents[fold(field.column)], schema.kinds[fold(field.column)])
+        for field in fields
+        if fold(field.column) in schema.parents
+    )
+
+
+tables.on_forget(_attributes.cache_clear)

@@ -1,0 +1,331 @@
+"""What a statement that writes does to which rows, from its text and its parameters. Pure.
+
+The statement is its own proof: whoever wrote it, a row's own ``save()`` or a receiver that runs
+``update()`` in between, what it says is what the database does.
+
+======================================  ============================================================
+``INSERT INTO t (a, b) VALUES (1, 2)``  rows come; a and b are known; other columns are not
+``UPDATE t SET b = 2 WHERE id = 1``     row 1 changes in b, which is 2 afterwards; what the others
+                                        are is not known: somebody may have changed them meanwhile
+``UPDATE t SET b = 2 WHERE a = 1``      rows change in b; before and after, their a is 1
+``DELETE FROM t WHERE a = 1``           rows go, whose a was 1
+anything else                           the whole table
+======================================  ============================================================
+
+Values that are computed (``F()``, defaults of the database, generated columns) are not known. A
+statement that is not read to its last word, changes a key, or is of a table that is not plain
+(see ``caching.tables``) is of the whole table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from .changes import MANY_ROWS, Change, Schema
+from .clauses import Condition, Param, Source, Text, given
+from .sql import MEMORABLE, Uncachable, tokenize, upper
+from .values import COMPARABLE, ORDERED, UNKNOWN, Known, reader
+
+
+class _Plan(NamedTuple):
+    """How to read a change from the parameters of a statement."""
+
+    table: str
+    verb: str
+    #: Of each assigned column the values that it may get; None where they are computed.
+    assigned: tuple[tuple[str, tuple[Source, ...] | None], ...]
+    #: What the rows are known to meet.
+    where: tuple[Condition, ...]
+    #: The number of parameters; for an INSERT those of one row.
+    params: int
+    #: The parameters of an INSERT are lists, one for each column.
+    lists: bool = False
+    #: It says IGNORE.
+    ignore: bool = False
+
+
+def change(sql: str, params: Any, vendor: str, schemas: Mapping[str, Schema]) -> Change | None:
+    """Return what ``sql`` does to which rows of its table; None if that cannot be told.
+
+    ``params`` is a sequence, ``vendor`` the database's, ``schemas`` those of the plain tables.
+    """
+    if not isinstance(params, (tuple, list)):
+        return None
+    rows = _ROWS.sub(r"\1", sql) if sql[:6].upper() == "INSERT" else sql
+    plan = _plan(rows) if len(rows) <= MEMORABLE else None
+    if (
+        plan is None
+        or (schema := schemas.get(plan.table)) is None
+        or (vendor.startswith("mysql") and '"' in sql)
+    ):
+        return None
+    if plan.verb == "insert":
+        return _insert(plan, schema, params, vendor)
+    if len(params) != plan.params:
+        return None
+    return _update_or_delete(plan, schema, params, vendor)
+
+
+#: The rows of a bulk insert: the first stands for all of them.
+_ROWS: Final = re.compile(r"(\(%s(?:, ?%s)*\))(?:, ?\1)+")
+
+
+def _insert(plan: _Plan, schema: Schema, params: Sequence[Any], vendor: str) -> Change | None:
+    columns = [name for name, _ in plan.assigned]
+    if len(set(columns)) != len(columns) or not schema.kinds.keys() >= set(columns):
+        return None
+    if plan.lists:
+        if len(params) != plan.params or not all(isinstance(column, list) for column in params):
+            return None
+        given: list[Any] = [
+            column if source else None for column, (_, source) in zip(params, plan.assigned, strict=True)
+        ]
+        number = len(params[0]) if params else 0
+        if any(len(column) != number for column in params):
+            return None  # the shorter ones are filled up
+    else:
+        number, rest = divmod(len(params), plan.params) if plan.params else (1, 0)
+        if rest:
+            return None
+        given = [_column(source, params, plan.params) for _, source in plan.assigned]
+    if number > MANY_ROWS:
+        return None
+    values = [
+        (name, _values(schema.kinds[name], column, vendor))
+        for name, column in zip(columns, given, strict=True)
+        if column is not None and name not in schema.generated
+    ]
+    known = [
+        (name, found)
+        for name, found in values
+        if found and not _is_replaced(plan, schema, name, found, vendor)
+    ]
+    return Change(plan.table, "insert", None, (), tuple(known))
+
+
+def _is_replaced(plan: _Plan, schema: Schema, name: str, values: tuple[Known, ...], vendor: str) -> bool:
+    """Whether the database may put in something else than it was given.
+
+    For a key of NULL, or in MySQL of 0, it takes the next number. With IGNORE, MySQL turns what a
+    column does not take into what it takes: NULL into 0, and numbers into the nearest. Those of
+    a foreign key it would refuse.
+    """
+    mysql = vendor.startswith("mysql")
+    if name == schema.key and (None in values or (mysql and 0 in values)):
+        return True
+    if not (plan.ignore and mysql):
+        return False
+    return None in values or (
+        name not in schema.references
+        and schema.kinds[name] not in ("bool", "date", "uuid")
+        and not all(isinstance(value, int) and 0 <= value <= _SMALL for value in values)
+    )
+
+
+#: The largest number that each column of numbers takes.
+_SMALL: Final = 32_767
+
+
+def _column(source: tuple[Source, ...] | None, params: Sequence[Any], step: int) -> Sequence[Any] | None:
+    """Return the values of one column of all the rows of an insert."""
+    if source is None:
+        return None
+    return params[source[0].number :: step] if isinstance(source[0], Param) else [source[0]]
+
+
+def _update_or_delete(plan: _Plan, schema: Schema, params: Sequence[Any], vendor: str) -> Change | None:
+    written = [name for name, _ in plan.assigned]
+    if schema.key in written or not schema.kinds.keys() >= set(written) or len(set(written)) != len(written):
+        return None
+    rows: tuple[Known, ...] | None = None
+    values: dict[str, tuple[Known, ...]] = {}
+    for condition in plan.where:
+        name = condition.column.name
+        if condition.column.owner not in ("", plan.table) or name not in schema.kinds:
+            continue
+        if condition.is_truth and schema.kinds[name] != "bool":
+            continue
+        found = _values(schema.kinds[name], [given(value, params) for value in condition.values], vendor)
+        if found and condition.operator == "=" and schema.kinds[name] in COMPARABLE:
+            if name == schema.key:
+                rows = found
+            values.setdefault(name, found)
+    for name in (*written, *(schema.generated if written else ())):
+        values.pop(name, None)
+    for name, sources in plan.assigned:
+        found = _values(schema.kinds[name], [given(value, params) for value in sources or ()], vendor)
+        if found and name not in schema.generated:
+            values[name] = found
+    columns = {*written, *schema.generated} if written else written
+    return Change(plan.table, plan.verb, rows, tuple(sorted(columns)), tuple(values.items()))
+
+
+def _values(kind: str, values: Sequence[Any], vendor: str) -> tuple[Known, ...]:
+    """Return the values in the form of their kind; none of them if one is not known."""
+    if kind not in COMPARABLE and kind not in ORDERED:
+        return ()
+    read = reader(kind, vendor)
+    found = tuple({None if value is None else read(value): None for value in values})
+    return () if UNKNOWN in found or len(found) > MANY_ROWS else found
+
+
+# Reading the text
+
+
+@lru_cache(maxsize=2048)
+def _plan(sql: str) -> _Plan | None:
+    try:
+        text = Text(tokenize(sql))
+    except Uncachable:
+        return None
+    read = {"INSERT": _read_insert, "UPDATE": _read_update, "DELETE": _read_delete}.get(upper(text.tokens, 0))
+    return read(text) if read is not None and text.is_clear else None
+
+
+def _read_insert(text: Text) -> _Plan | None:
+    """Read ``INSERT INTO t (columns) VALUES (values)``."""
+    words = [token.upper for token in text.tokens]
+    place = 1
+    if words[1:3] == ["OR", "IGNORE"] or words[1:2] == ["IGNORE"]:
+        place += 2 if words[1] == "OR" else 1
+    if words[place : place + 1] != ["INTO"] or upper(text.tokens, place + 2) != "(":
+        return None
+    end = text.closing(place + 2)
+    columns = [text.column(*part) for part in text.split(place + 3, end, ",")]
+    if None in columns:
+        return None
+    names = [column.name for column in columns if column is not None]
+    values, after, lists = _inserted(text, end + 1)
+    if values is None or len(values) != len(names) or not _may_end(words[after:]):
+        return None
+    if any(number is not None for number in text.numbers[after:]):
+        return None  # not all parameters are of the rows
+    assigned = tuple(zip(names, values, strict=True))
+    return _Plan(text.tokens[place + 1].text, "insert", assigned, (), text.count, lists, place > 1)
+
+
+def _inserted(text: Text, start: int) -> tuple[list[tuple[Source, ...] | None] | None, int, bool]:
+    """Return where the values of an insert come from, where they end, and whether they are lists."""
+    if upper(text.tokens, start) == "VALUES" and upper(text.tokens, start + 1) == "(":
+        end = text.closing(start + 1)
+        values = [text.source(*part) for part in text.split(start + 2, end, ",")]
+        return [None if value is False else (value,) for value in values], end + 1, False
+    select = [token.upper for token in text.tokens[start : start + 5]]
+    if select == ["SELECT", "*", "FROM", "UNNEST", "("]:  # how Django inserts many rows in PostgreSQL
+        end = text.closing(start + 4)
+        parts = text.split(start + 5, end, ",")
+        sources = [text.source(*_bare(text, first, last)) for first, last in parts]
+        if all(isinstance(source, Param) for source in sources):
+            return [(source,) for source in sources if source is not False], end + 1, True
+    return None, 0, False
+
+
+def _uncast(text: Text, start: int, end: int) -> int:
+    """Return where the value ends whose type is told by ``::type``."""
+    for position, word in text.top(start, end):
+        if word == ":":
+            return position
+    return end
+
+
+def _may_end(words: list[str]) -> bool:
+    """Whether an insert that goes on like this still inserts these rows, or fewer."""
+    nothing = ["ON", "CONFLICT", "DO", "NOTHING"]
+    rest = words[4:] if words[:4] == nothing else words
+    return not rest or rest[0] == "RETURNING"
+
+
+def _read_update(text: Text) -> _Plan | None:
+    """Read ``UPDATE t SET column = value, ... WHERE condition``."""
+    if upper(text.tokens, 2) != "SET":
+        return None
+    places = {word: place for place, word in text.top(3, len(text.tokens)) if word in _CLAUSES}
+    end = _end(text, places)
+    if end is None:
+        return None
+    assigned = []
+    for start, stop in text.split(3, places.get("WHERE", end), ","):
+        equals = next((place for place, word in text.top(start, stop) if word == "="), None)
+        column = None if equals is None else text.column(start, equals)
+        if equals is None or column is None or column.owner not in ("", text.tokens[1].text):
+            return None
+        assigned.append((column.name, _assigned(text, equals + 1, stop)))
+    return _Plan(text.tokens[1].text, "update", tuple(assigned), _where(text, places, end), text.count)
+
+
+def _read_delete(text: Text) -> _Plan | None:
+    """Read ``DELETE FROM t WHERE condition``."""
+    if upper(text.tokens, 1) != "FROM" or upper(text.tokens, 3) not in ("", "WHERE", "RETURNING"):
+        return None
+    places = {word: place for place, word in text.top(3, len(text.tokens)) if word in _CLAUSES}
+    end = _end(text, places)
+    if end is None:
+        return None
+    return _Plan(text.tokens[2].text, "delete", (), _where(text, places, end), text.count)
+
+
+#: What may come after the table, and what makes it more than a plain statement.
+_CLAUSES: Final = frozenset({"WHERE", "RETURNING", "FROM", "ORDER", "LIMIT", "USING", "JOIN", "UNION"})
+
+
+def _end(text: Text, places: Mapping[str, int]) -> int | None:
+    """Return where the condition ends; None for what is not a plain statement."""
+    if not places.keys() <= {"WHERE", "RETURNING"}:
+        return None
+    return places.get("RETURNING", len(text.tokens))
+
+
+def _where(text: Text, places: Mapping[str, int], end: int) -> tuple[Condition, ...]:
+    if "WHERE" not in places:
+        return ()
+    found = text.conjunction(places["WHERE"] + 1, end)
+    return tuple(condition for condition in found if isinstance(condition, Condition))
+
+
+def _assigned(text: Text, start: int, end: int) -> tuple[Source, ...] | None:
+    """Return the values that an assigned column may get; None where they are computed."""
+    value = text.source(start, end)
+    return _cases(text, start, end) if value is False else (value,)
+
+
+def _cases(text: Text, start: int, end: int) -> tuple[Source, ...] | None:
+    """Read ``CASE WHEN ... THEN value ... ELSE NULL END``, as ``bulk_update()`` writes it.
+
+    Which row gets which value does not matter: each gets one of them.
+    """
+    start, end = _bare(text, start, end)
+    if upper(text.tokens, start) != "CASE" or upper(text.tokens, end - 1) != "END":
+        return None
+    places = [
+        place for place in range(start, end) if upper(text.tokens, place) in ("WHEN", "THEN", "ELSE", "END")
+    ]
+    words = [upper(text.tokens, place) for place in places]
+    if words != [*["WHEN", "THEN"] * (len(words) // 2 - 1), "ELSE", "END"]:
+        return None
+    values: list[Source] = []
+    for index, word in enumerate(words):
+        if word in ("THEN", "ELSE"):
+            value = text.source(*_bare(text, places[index] + 1, places[index + 1]))
+            if value is False:
+                return None
+            values.append(value)
+    return tuple(values)
+
+
+def _bare(text: Text, start: int, end: int) -> tuple[int, int]:
+    """Return the range without brackets, ``CAST(... AS type)`` and ``::type`` around it.
+
+    A type with a length stays, and the value is not known: what is too long is cut off.
+    """
+    stop = _uncast(text, start, end)
+    if "(" in (token.upper for token in text.tokens[stop:end]):
+        return start, end
+    start, end = text.unwrap(start, stop)
+    if upper(text.tokens, start) == "CAST" and upper(text.tokens, start + 1) == "(":
+        stop = next((place for place, word in text.top(start + 2, end - 1) if word == "AS"), end - 1)
+        is_cut = "(" in (token.upper for token in text.tokens[stop:end])
+        return (start, end) if is_cut else _bare(text, start + 2, stop)
+    return start, end
