@@ -71,20 +71,24 @@ class FlushList:
         Raises ``CacheDown`` unless the position is known to have moved. ``seen`` is the highest
         number known to this process.
         """
-        number = self.server.incr(self.position_key)
-        if number is None or number < SMALLEST or number <= seen:
+        value, above = pack(record), max(seen, SMALLEST - 1)
+        number = self._append(value, above)
+        if number is None or number <= above:
             self.restart(seen, lost=number is None)
-            number = self.server.incr(self.position_key)
-        if number is None or number < SMALLEST or number <= seen:
+            number = self._append(value, above)
+        if number is None or number <= above:
             raise self._broken(f"incr of {self.position_key} gave {number!r}")
-        key, value = self.key(number), pack(record)
-        # Some clients send this without waiting for the answer. A record that is lost leaves a
-        # number without one, which flushes everything; but it cannot tell what is open.
-        self.server.set(key, value, RECORD_LIFE)
-        if record.opens and self.server.get_many([key]).get(key) != value:
-            raise self._broken(f"the record {key} was not stored")
+        # The record may not be there yet, or never be: a number without one flushes everything.
+        # But that cannot tell what is open.
+        if record.opens:
+            self.server.set(key := self.key(number), value, RECORD_LIFE)
+            if self.server.get_many([key]).get(key) != value:
+                raise self._broken(f"the record {key} was not stored")
         self.server.recovered("append")
         return number
+
+    def _append(self, value: bytes, above: int) -> int | None:
+        return self.server.append(self.position_key, self.key(""), value, RECORD_LIFE, above)
 
     def read(self, numbers: Iterable[int]) -> dict[int, Record]:
         """Return the records that are there, by number."""
@@ -118,8 +122,8 @@ class FlushList:
         """Remove the position, so that nobody serves what is in the cache."""
         self.server.delete(self.position_key)
 
-    def key(self, number: int) -> str:
-        """Return the key of the record ``number``."""
+    def key(self, number: int | str) -> str:
+        """Return the key of the record ``number``; of the empty one, how all of them begin."""
         return f"{self.prefix}flush:{number}"
 
     def _broken(self, problem: str) -> CacheDown:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from operator import methodcaller
 from time import monotonic
 from typing import Any, Final
 
 from django.core.cache import caches
 from django.core.cache.backends.dummy import DummyCache
 
+from . import clients
+from .conf import conf
 from .reports import logger
 
 #: Seconds that reads leave a failed server alone.
@@ -63,17 +66,34 @@ class Server:
         """Store ``value``. Some clients keep a failure of this to themselves."""
         self._ask("set", key, value, timeout)
 
+    def send(self, key: str, value: Any, timeout: Any) -> None:
+        """Have ``value`` stored, if nothing goes wrong; where the client can, without waiting."""
+        self._do("set", _send, key, value, timeout)
+
     def offer(self, key: str, value: Any, timeout: Any) -> bool:
-        """Store ``value`` if the cache takes it; return whether it did.
+        """Have ``value`` stored if the cache takes it; return False if it is known not to.
 
         A result that is too large for the server is no outage.
         """
         try:
-            self.cache.set(key, value, timeout)
+            _send(self.cache, key, value, timeout)
         except Exception:  # each client has its own tree of exceptions
             self._let_go()
             return False
         return True
+
+    def append(self, counter: str, item: str, value: Any, timeout: int, above: int) -> int | None:
+        """Return the number after that of ``counter``; None where there is none to count from.
+
+        If it is above ``above``, ``value`` is sent to be stored under ``item`` and the number.
+        """
+        if conf.pipeline and clients.can_append(self.cache):
+            number: int | None = self._do("incr", clients.append, counter, item, value, timeout, above)
+            return number
+        number = self.incr(counter)
+        if number is not None and number > above:
+            self.send(f"{item}{number}", value, timeout)
+        return number
 
     def delete(self, key: str) -> None:
         """Remove ``key``."""
@@ -88,8 +108,12 @@ class Server:
         return number if type(number) is int else None
 
     def _ask(self, method: str, *arguments: Any) -> Any:
+        return self._do(method, methodcaller(method, *arguments))
+
+    def _do(self, method: str, do: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what ``do`` gives for the cache and the arguments; ``method`` is what it counts as."""
         try:
-            answer = getattr(self.cache, method)(*arguments)
+            answer = do(self.cache, *arguments)
         except Exception as error:  # each client has its own tree of exceptions
             if method == "incr" and isinstance(error, ValueError):
                 raise
@@ -124,6 +148,11 @@ class Server:
             self.failing.discard(method)
             if not self.failing:
                 logger.warning("the cache %r answers again", self.alias)
+
+
+def _send(cache: Any, key: str, value: Any, timeout: Any) -> None:
+    if not (conf.pipeline and clients.send(cache, key, value, timeout)):
+        cache.set(key, value, timeout)
 
 
 _servers: dict[str, Server] = {}

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 from django.core.cache import cache
 from hypothesis import settings
 
-from caching import index
+from caching import clients, index
 from caching.reports import stats
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
+def api_alone(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let clients do what Django's cache API has words for, and no more.
+
+    What is stored is then there for all other clients at once, and each call can be replaced.
+    Tests marked ``pipeline`` are of what the clients can do beyond that, as on a site.
+    """
+    if request.node.get_closest_marker("pipeline"):
+        yield
+        return
+    with mock.patch.multiple(clients, send=lambda *_: False, can_append=lambda *_: False):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def fresh(api_alone: None) -> Iterator[None]:
     """Give each test an empty cache, and a process that knows nothing."""
     cache.clear()
     index.reset()

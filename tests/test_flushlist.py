@@ -69,6 +69,7 @@ class FlushListContract:
             start.wait()
             for _ in range(25):
                 numbers.append((self.list.append(Record(whole({table})), 0), table))
+            self.list.position()  # what was sent on this connection before was done before
 
         run_threads(*[partial(append, f"t{i}") for i in range(4)])
         assert len(dict(numbers)) == 100
@@ -79,14 +80,14 @@ class FlushListContract:
 
     def test_a_record_that_is_lost_leaves_a_number_without_one(self) -> None:
         self.list.append(Record(whole({"a"})), 0)
-        with mock.patch.object(type(self.list.server), "set"):
+        with mock.patch.object(type(self.list.server), "send"):
             number = self.list.append(Record(whole({"b"})), 0)
         assert self.list.position() == number
         assert self.list.read([number]) == {}
 
     def test_a_lost_record_of_what_is_open_is_a_failure(self) -> None:
         with (
-            mock.patch.object(type(self.list.server), "set"),
+            mock.patch.multiple(type(self.list.server), set=mock.DEFAULT, send=mock.DEFAULT),
             pytest.raises(CacheDown, match="was not stored"),
         ):
             self.list.append(Record(whole({"a"}), opens="token"), 0)
@@ -113,6 +114,19 @@ class PyLibMCFlushListTests(FlushListContract, PyLibMC, CacheTestCase):
 
 class RedisFlushListTests(FlushListContract, Redis, CacheTestCase):
     pass
+
+
+@pytest.mark.pipeline
+class PipelinedPyMemcacheFlushListTests(FlushListContract, PyMemcache, CacheTestCase):
+    pass
+
+
+@pytest.mark.pipeline
+class PipelinedRedisFlushListTests(FlushListContract, Redis, CacheTestCase):
+    # There is nothing to replace between the number and its record.
+    test_a_record_that_is_lost_leaves_a_number_without_one = None
+    test_a_lost_record_of_what_is_open_is_a_failure = None
+    test_incr_that_fails_silently_is_a_failure = None
 
 
 def test_a_record_of_too_many_tables_stands_for_all() -> None:

@@ -33,6 +33,7 @@ ROOMS = (
     "selections",
     "queries",
     "tables",
+    "clients",
     "servers",
     "flushlist",
     "index",

@@ -130,7 +130,7 @@ class ReadersAndWritersTests(TransactionTestCase):
     def test_reader_between_the_number_and_the_record(self) -> None:
         seen: list[list[str]] = []
         names()
-        with before(Server, "set", lambda: seen.append(names())):
+        with before(Server, "send", lambda: seen.append(names())):
             rename("Bob")
         assert seen == [["Bob"]]
         self.assert_never_stale(["Bob"])
@@ -142,7 +142,7 @@ class ReadersAndWritersTests(TransactionTestCase):
 
         seen: list[list[str]] = []
         names()
-        with before(Server, "set", read):
+        with before(Server, "send", read):
             rename("Bob")
         assert seen == [["Bob"]]
         self.assert_never_stale(["Bob"])
@@ -152,7 +152,7 @@ class ReadersAndWritersTests(TransactionTestCase):
             pass
 
         names()
-        with mock.patch.object(Server, "set", side_effect=Killed), pytest.raises(Killed):
+        with mock.patch.object(Server, "send", side_effect=Killed), pytest.raises(Killed):
             rename("Bob")
         index_module.reset()  # what the process knew died with it
         assert names() == ["Bob"]
@@ -161,7 +161,7 @@ class ReadersAndWritersTests(TransactionTestCase):
     def test_record_that_is_lost_without_a_word(self) -> None:
         names()
         known = index_module.index()
-        with mock.patch.object(Server, "set"), mock.patch.object(known, "_learn_own"):
+        with mock.patch.object(Server, "send"), mock.patch.object(known, "_learn_own"):
             rename("Bob")  # as another process, which sends its record and does not wait
         assert names() == ["Bob"]
         index_module.reset()

@@ -28,7 +28,7 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Count, F, Max, Min, Prefetch, Sum
 
-from caching import cache_hit, cache_miss, cached, cached_with, index, no_cache, stats
+from caching import cache_hit, cache_miss, cached, cached_with, clients, index, no_cache, stats
 from caching import servers as caching_servers
 from tests.testapp.models import Item, Rack, Sticker
 from tests.torture import (
@@ -706,6 +706,8 @@ def dawdle(dice: random.Random) -> None:
 
     for method in ("get_many", "add", "set", "incr", "delete"):
         slow(type(caches["default"]), method)
+    for function in ("send", "append"):
+        slow(clients, function)
     slow(BaseDatabaseWrapper, "_commit")
 
 

@@ -1,0 +1,77 @@
+"""What some clients can do beyond Django's cache API: wait less.
+
+==================  ===============================================================
+backend             instead of
+==================  ===============================================================
+``PyMemcacheCache``  a ``set`` is sent without waiting for the answer (``noreply``)
+``RedisCache``       a script counts and stores in one round trip, not in three
+==================  ===============================================================
+
+Every other backend, and a subclass with a method of its own, is used by Django's API alone, and
+so are these with ``PIPELINE`` off. The clients inside of Django's backends, ``cache._cache``, are
+leaned on here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+from django.core.cache.backends.base import BaseCache, default_key_func
+from django.core.cache.backends.memcached import PyMemcacheCache
+from django.core.cache.backends.redis import RedisCache, RedisCacheClient
+
+#: Counts KEYS[1] on and stores ARGV[3] under ARGV[2] with the number, unless that is ARGV[1] or
+#: below. As text: a number of Lua is exact up to 2**53 only.
+APPEND: Final = """\
+if redis.call('EXISTS', KEYS[1]) == 0 then
+    return false
+end
+redis.call('INCR', KEYS[1])
+local number = redis.call('GET', KEYS[1])
+if #number > #ARGV[1] or (#number == #ARGV[1] and number > ARGV[1]) then
+    redis.call('SET', ARGV[2] .. number, ARGV[3], 'EX', ARGV[4])
+end
+return number
+"""
+
+
+@cache
+def _spells(backend: type[BaseCache], method: str, of: type[BaseCache]) -> bool:
+    """Whether keys are spelled, and ``method`` is done, as Django does."""
+    names = (method, "make_key", "make_and_validate_key", "get_backend_timeout")
+    return issubclass(backend, of) and all(getattr(backend, name) is getattr(of, name) for name in names)
+
+
+def send(backend: Any, key: str, value: Any, timeout: Any) -> bool:
+    """Have ``value`` stored, and do not wait for it; False where the client has no way to do so."""
+    if not _spells(backend.__class__, "set", PyMemcacheCache):
+        return False
+    client = backend._cache
+    if not isinstance(client, backend._lib.HashClient):
+        return False
+    key = backend.make_and_validate_key(key)
+    client.set(key, value, backend.get_backend_timeout(timeout), noreply=True)
+    return True
+
+
+def can_append(backend: Any) -> bool:
+    """Whether ``append`` can be used."""
+    return (
+        _spells(backend.__class__, "incr", RedisCache)
+        and backend.key_func is default_key_func
+        and type(getattr(backend, "_cache", None)) is RedisCacheClient
+    )
+
+
+def append(backend: Any, counter: str, item: str, value: Any, timeout: int, above: int) -> int | None:
+    """Count ``counter`` on, and store ``value`` under ``item`` and the number; return the number.
+
+    None where there is nothing to count from; not stored unless the number is ``above`` this.
+    """
+    counter, item = map(backend.make_and_validate_key, (counter, item))
+    client = backend._cache
+    number = client.get_client(counter, write=True).eval(
+        APPEND, 1, counter, above, item, client._serializer.dumps(value), timeout
+    )
+    return None if number is None else int(number)
