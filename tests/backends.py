@@ -17,6 +17,7 @@ class LocMem:
     backend = "django.core.cache.backends.locmem.LocMemCache"
     server: ClassVar[str] = ""
     client: ClassVar[str] = ""
+    options: ClassVar[dict[str, Any]] = {}
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -26,7 +27,12 @@ class LocMem:
             location = servers.location(cls.server) if cls.server else cls.__name__
         except servers.Missing as missing:
             servers.skip(missing)
-        settings = {"BACKEND": cls.backend, "LOCATION": location, "KEY_PREFIX": cls.__name__}
+        settings = {
+            "BACKEND": cls.backend,
+            "LOCATION": location,
+            "KEY_PREFIX": cls.__name__,
+            "OPTIONS": cls.options,
+        }
         override = override_settings(CACHES={"default": settings})
         override.enable()
         cls.addClassCleanup(override.disable)  # type: ignore[attr-defined]
@@ -36,6 +42,10 @@ class LocMem:
 class PyMemcache(LocMem):
     backend = "django.core.cache.backends.memcached.PyMemcacheCache"
     server = "memcached"
+
+
+class UndelayedPyMemcache(PyMemcache):
+    options: ClassVar[dict[str, Any]] = {"no_delay": True}
 
 
 class PyLibMC(LocMem):

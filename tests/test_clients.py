@@ -13,7 +13,7 @@ from caching import clients
 from caching.changes import whole
 from caching.flushlist import SMALLEST, FlushList, Record
 from caching.servers import CacheDown, server
-from tests.backends import CacheTestCase, LocMem, PyLibMC, PyMemcache, Redis, recorded
+from tests.backends import CacheTestCase, LocMem, PyLibMC, PyMemcache, Redis, UndelayedPyMemcache, recorded
 
 pytestmark = pytest.mark.pipeline
 
@@ -32,7 +32,7 @@ def own_key(key: str, key_prefix: str, version: int) -> str:
     return f"{key}:{key_prefix}"
 
 
-class SendTests(PyMemcache, CacheTestCase):
+class SendTests(UndelayedPyMemcache, CacheTestCase):
     def test_what_is_sent_is_there_for_who_asks_after_it(self) -> None:
         with recorded(cache, "set") as calls:
             server("default").send("a", b"1", 60)
@@ -59,7 +59,7 @@ class SendTests(PyMemcache, CacheTestCase):
         assert server("default").get_many(["a"]) == {}
 
     def test_a_server_that_is_gone_is_down(self) -> None:
-        settings = {"default": {"BACKEND": self.backend, "LOCATION": "127.0.0.1:1"}}
+        settings = {"default": {"BACKEND": self.backend, "LOCATION": "127.0.0.1:1", "OPTIONS": self.options}}
         with (
             override_settings(CACHES=settings),
             self.assertLogs("caching", "WARNING"),
@@ -76,8 +76,8 @@ class SendTests(PyMemcache, CacheTestCase):
 
     def test_a_subclass_with_a_way_of_its_own_is_left_to_it(self) -> None:
         location = caches.settings["default"]["LOCATION"]
-        own = {"default": {"BACKEND": "tests.test_clients.OwnSet", "LOCATION": location}}
-        with override_settings(CACHES=own), recorded(cache, "set") as calls:
+        own = {"BACKEND": "tests.test_clients.OwnSet", "LOCATION": location, "OPTIONS": self.options}
+        with override_settings(CACHES={"default": own}), recorded(cache, "set") as calls:
             server("default").send("a", b"1", 60)
             assert cache.get("a") == b"1"
         assert [call[0] for call in calls] == ["a"]
@@ -159,6 +159,10 @@ class LocMemLeaningTests(Leaning, LocMem, CacheTestCase):
 
 
 class PyMemcacheLeaningTests(Leaning, PyMemcache, CacheTestCase):
+    ways = (False, False)  # what comes after it would be held up
+
+
+class UndelayedPyMemcacheLeaningTests(Leaning, UndelayedPyMemcache, CacheTestCase):
     ways = (True, False)
 
 
