@@ -88,7 +88,7 @@ class Server:
         If it is above ``above``, ``value`` is sent to be stored under ``item`` and the number.
         """
         if conf.pipeline and clients.can_append(self.cache):
-            number: int | None = self._do("incr", clients.append, counter, item, value, timeout, above)
+            number: int | None = self._do("append", clients.append, counter, item, value, timeout, above)
             return number
         number = self.incr(counter)
         if number is not None and number > above:

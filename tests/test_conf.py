@@ -47,6 +47,7 @@ DEFAULTS = {
     "VARY_SETTINGS": frozenset(),
     "KIN": True,
     "MAX_BYTES": 1_000_000,
+    "PIPELINE": True,
     "ENABLED": True,
 }
 
@@ -74,6 +75,7 @@ GIVEN = [
     ("VARY_SETTINGS", ["App.Tenant"], frozenset({"app.tenant"})),
     ("KIN", False, False),
     ("MAX_BYTES", 1, 1),
+    ("PIPELINE", False, False),
     ("ENABLED", False, False),
 ]
 
@@ -121,6 +123,7 @@ WRONG = [
     ("MAX_BYTES", 0),
     ("MAX_BYTES", 1.5),
     ("MAX_BYTES", True),
+    ("PIPELINE", 1),
     ("ENABLED", None),
 ]
 
