@@ -154,6 +154,6 @@ def unpack(value: Any) -> Record:
         if form == FORMAT:
             found = None if changes is None else tuple(Change(*change) for change in changes)
             return Record(Flush(found, children), *rest)
-    except Exception:  # pickle raises anything at all for bytes that are not ours
-        pass
+    except Exception as error:  # pickle raises anything at all for bytes that are not ours
+        logger.debug("a record could not be read, and flushes everything: %r", error)
     return UNREADABLE

@@ -39,4 +39,5 @@ def fragment(
     are as for ``cached_with``.
     """
     values = (tuple(place), extra, timezone.get_current_timezone_name(), style)
-    return cached_given(obj, render, "fragment", values, timeout)
+    where = f"the fragment in {place.template}, line {place.line},"
+    return cached_given(obj, render, "fragment", values, timeout, where)

@@ -65,10 +65,18 @@ def cached_with(obj: Any, function: Callable[[], T], f_key: str, timeout: Any = 
 
 
 def cached_given(
-    obj: Any, function: Callable[[], T], name: str, values: tuple[Any, ...], timeout: Any = DEFAULT_TIMEOUT
+    obj: Any,
+    function: Callable[[], T],
+    name: str,
+    values: tuple[Any, ...],
+    timeout: Any = DEFAULT_TIMEOUT,
+    caller: str = "cached_with()",
 ) -> T:
-    """Return ``function()`` as ``cached_with`` does; ``values`` are what else it is given."""
-    obj, given = _cacheable(obj), Given()
+    """Return ``function()`` as ``cached_with`` does; ``values`` are what else it is given.
+
+    ``caller`` is what an error names.
+    """
+    obj, given = _cacheable(obj, caller), Given()
     slot = _slot_or_none(obj, ("with", name, values), given, timeout)
     return function() if slot is None else _run(function, slot, timeout)
 
@@ -78,13 +86,13 @@ def _check_name(caller: str, argument: str, name: object) -> None:
         raise TypeError(f"{caller}() got {name!r} as {argument}; it takes a string that names the result")
 
 
-def _cacheable(obj: Any) -> Any:
+def _cacheable(obj: Any, caller: str = "cached_with()") -> Any:
     """Return the instance or queryset that ``obj`` stands for, or raise ``TypeError``."""
     obj = unwrapped(obj)
     if isinstance(obj, models.manager.BaseManager):
         obj = obj.all()
     if not isinstance(obj, models.Model | models.QuerySet | RawQuerySet):
-        raise TypeError(f"cached_with() got {obj!r}; it takes a model instance or a queryset to cache with")
+        raise TypeError(f"{caller} got {obj!r}; it takes a model instance or a queryset to cache with")
     return obj
 
 

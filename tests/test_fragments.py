@@ -238,7 +238,7 @@ class FragmentContract(TestCase if TYPE_CHECKING else object):
     def test_anything_else(self) -> None:
         template = self.template(self.block("{{ x }}"))
         for wrong in ("text", 5, [1]):
-            message = f"cached_with() got {wrong!r}; it takes a model instance or a queryset"
+            message = f"line 1, got {wrong!r}; it takes a model instance or a queryset"
             with self.subTest(wrong=wrong), self.assertRaisesMessage(TypeError, message):
                 template(obj=wrong)
 

@@ -91,7 +91,7 @@ class CacheWithTagTests(FragmentContract, TestCase):
         self.assertEqual(template(obj=self.author, user=2), "2")
 
     def test_undefined_object(self) -> None:
-        with self.assertRaisesMessage(TypeError, "cached_with() got ''"):
+        with self.assertRaisesMessage(TypeError, "line 1, got ''; it takes"):
             self.template(self.block("{{ x }}"))()
 
 
