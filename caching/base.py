@@ -27,7 +27,7 @@ from django.db.models.signals import class_prepared
 from . import kin, reasons
 from .builders import build
 from .changes import MANY_ROWS
-from .compiler import apart, keyed, through
+from .compiler import apart, keyed, through, wanted
 from .conf import NO_CACHE, check_timeout, conf
 from .explain import Explanation, explain
 from .functions import cached, cached_method, cached_with, forget_results
@@ -162,8 +162,9 @@ class CachingQuerySet(_QuerySet[M]):
         Raises ``EmptyResultSet`` if it can match nothing, ``caching.keys.NoKey`` if a
         parameter is of a type for which no key is known.
         """
-        sql, params = apart(self.query).get_compiler(self.db).as_sql()
-        return result_key(connections[self.db], sql, params, "all")
+        compiler = apart(self.query).get_compiler(self.db)
+        sql, params = compiler.as_sql()
+        return result_key(connections[self.db], sql, params, wanted(compiler, "all"))
 
     def flush_key(self) -> str:
         """Return a text that names the flushes of this queryset."""
@@ -325,6 +326,8 @@ class CachingQuerySet(_QuerySet[M]):
         key = self.model._meta.pk
         if self.query.distinct or read.plan is None or key.column is None:
             return
+        if self.query.is_sliced and not self.ordered:
+            return  # with the key, another index may serve, and other rows be the first
         query: Any = self.query.clone()
         if query.selected is not None:  # the order in which values were asked for; no field is called so
             query.selected = {**query.selected, "key__": len(query.select)}

@@ -92,8 +92,7 @@ def _is_plain(model: Any) -> bool:
     """Whether nothing of the model overrides how its instances are made from a row."""
     descriptors = {type(getattr_static(model, field.attname, None)) for field in model._meta.concrete_fields}
     return (
-        model.from_db.__func__ is Model.from_db.__func__  # type: ignore[attr-defined]
-        and model.__init__ is Model.__init__
+        _is_still_plain(model)
         and super(Model, model).__init__ is object.__init__
         and type(model).__call__ is type.__call__
         and model.__new__ is object.__new__
@@ -101,6 +100,14 @@ def _is_plain(model: Any) -> bool:
         and descriptors <= _DESCRIPTORS
         and len(getattr(model._meta, "pk_fields", (None,))) == 1
     )
+
+
+_INIT, _FROM_DB = Model.__init__, Model.from_db.__func__  # type: ignore[attr-defined]
+
+
+def _is_still_plain(model: Any) -> bool:
+    """Whether nobody has replaced how instances are made since: tests do, and tools that trace."""
+    return model.__init__ is _INIT and getattr(model.from_db, "__func__", None) is _FROM_DB
 
 
 _DESCRIPTORS: Final = frozenset({DeferredAttribute, ForeignKeyDeferredAttribute})
@@ -111,10 +118,11 @@ def build(
 ) -> list[Any] | None:
     """Return the objects of ``rows``, which came from the cache.
 
-    None if somebody listens to how they are made. With ``with_kin`` they remember their parents.
+    None if somebody has come to have a part in how they are made. With ``with_kin`` they remember
+    their parents.
     """
     for model in how.models:
-        if pre_init.has_listeners(model) or post_init.has_listeners(model):
+        if pre_init.has_listeners(model) or post_init.has_listeners(model) or not _is_still_plain(model):
             return None
     if how.converted:
         rows = _converted(how, rows, connection)

@@ -182,14 +182,16 @@ class Aggregation:
 def conversion(expression: Any) -> Any:
     """Return what tells how the values of ``expression`` are converted.
 
-    The same SQL may be converted in different ways. Raises ``NoKey`` where an expression has code
-    of its own for that: it may depend on anything.
+    The same SQL may be converted in different ways. Raises ``NoKey`` where an expression, or its
+    field, has code of its own for that: it may depend on anything.
     """
-    kind = type(expression)
+    kind, field = type(expression), expression.output_field
     for name in ("convert_value", "get_db_converters"):
         if getattr(kind, name) is not getattr(BaseExpression, name):
             raise NoKey(reasons.AGGREGATE.format(kind=kind.__qualname__))
-    return describe(expression.output_field)
+    if not type(field).__module__.startswith("django.") or getattr(field, "decoder", None) is not None:
+        raise NoKey(reasons.AGGREGATE.format(kind=type(field).__qualname__))
+    return describe(field)
 
 
 def describe(part: Any) -> Any:
@@ -202,6 +204,14 @@ def describe(part: Any) -> Any:
         return part.model._meta.label, part.name
     _, path, arguments, options = part.deconstruct()
     return path, describe(list(arguments)), describe(sorted(options.items()))
+
+
+def wanted(compiler: Any, kind: str) -> str:
+    """Return ``kind``, and how many columns are wanted if the last ones are there for the order only.
+
+    Those are cut off the rows, and the SQL does not tell how many they are.
+    """
+    return f"{kind} {compiler.col_count}" if compiler.has_extra_select else kind
 
 
 class CachingCompiler(SQLCompiler):
@@ -237,9 +247,12 @@ class CachingCompiler(SQLCompiler):
         if chunked_fetch or result_type not in (MULTI, SINGLE):
             return run()
         read = self.query.read
+        if self.connection is not read.connection:
+            return run()  # an iterable that asks other databases, too
         if read.rows is not MISS:
+            rows, read.rows = read.rows, MISS
             self.__dict__.update(read.plan.compiled)
-            return [read.rows]
+            return [rows]
         if (plan := read.plan) is not None and read.sql:
             self.__dict__.update(plan.compiled, compiled=(read.sql, read.params))
         try:
@@ -249,9 +262,9 @@ class CachingCompiler(SQLCompiler):
         if not sql:
             return run()
         if result_type == SINGLE:
-            answer = read.answer(sql, params, run, "one")
+            answer = read.answer(sql, params, run, wanted(self, "one"))
         else:
-            answer = [read.answer(sql, params, lambda: list(chain.from_iterable(run())), "all")]
+            answer = [read.answer(sql, params, lambda: list(chain.from_iterable(run())), wanted(self, "all"))]
         if read.sketch is not None and read.sketch.plan is None and read.reason is None:
             learn(read.sketch, self, sql, params, read.tables)
         return answer

@@ -166,7 +166,8 @@ def _none(value: Any, shape: list[Any], values: list[Any]) -> None:
 
 def _model(value: Any, shape: list[Any], values: list[Any]) -> None:
     options = value._meta
-    shape += (value, options.db_table, tuple(options.ordering or ()))
+    # A field may be added to a model that has been asked already.
+    shape += (value, options.db_table, tuple(options.ordering or ()), len(options.concrete_fields))
 
 
 def _deferred(value: Any, shape: list[Any], values: list[Any]) -> None:

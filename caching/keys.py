@@ -89,7 +89,7 @@ def _plain(value: Any, kind: type) -> Any:
 
 def _json(value: Any) -> Any:
     # Two encoders may write the same object in two ways.
-    return value.obj if value.dumps is None else value.dumps(value.obj)
+    return (False, value.obj) if value.dumps is None else (True, value.dumps(value.obj))
 
 
 def _range(value: Any) -> tuple[Any, ...]:

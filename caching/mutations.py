@@ -20,7 +20,7 @@ statement that is not read to its last word, changes a key, or is of a table tha
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -30,13 +30,21 @@ from .sql import MEMORABLE, Uncachable, tokenize, upper
 from .values import COMPARABLE, ORDERED, UNKNOWN, Known, reader
 
 
+class Assigned(NamedTuple):
+    """Where the values of a column come from."""
+
+    sources: tuple[Source, ...]
+    #: The types that they are cast to on the way.
+    casts: frozenset[str] = frozenset()
+
+
 class _Plan(NamedTuple):
     """How to read a change from the parameters of a statement."""
 
     table: str
     verb: str
     #: Of each assigned column the values that it may get; None where they are computed.
-    assigned: tuple[tuple[str, tuple[Source, ...] | None], ...]
+    assigned: tuple[tuple[str, Assigned | None], ...]
     #: What the rows are known to meet.
     where: tuple[Condition, ...]
     #: The number of parameters; for an INSERT those of one row.
@@ -81,7 +89,8 @@ def _insert(plan: _Plan, schema: Schema, params: Sequence[Any], vendor: str) -> 
         if len(params) != plan.params or not all(isinstance(column, list) for column in params):
             return None
         given: list[Any] = [
-            column if source else None for column, (_, source) in zip(params, plan.assigned, strict=True)
+            column if source and _is_kept(schema, name, source, vendor) else None
+            for column, (name, source) in zip(params, plan.assigned, strict=True)
         ]
         number = len(params[0]) if params else 0
         if any(len(column) != number for column in params):
@@ -90,7 +99,7 @@ def _insert(plan: _Plan, schema: Schema, params: Sequence[Any], vendor: str) -> 
         number, rest = divmod(len(params), plan.params) if plan.params else (1, 0)
         if rest:
             return None
-        given = [_column(source, params, plan.params) for _, source in plan.assigned]
+        given = [source and _column(source.sources[0], params, plan.params) for _, source in plan.assigned]
     if number > MANY_ROWS:
         return None
     values = [
@@ -129,11 +138,36 @@ def _is_replaced(plan: _Plan, schema: Schema, name: str, values: tuple[Known, ..
 _SMALL: Final = 32_767
 
 
-def _column(source: tuple[Source, ...] | None, params: Sequence[Any], step: int) -> Sequence[Any] | None:
+def _column(source: Source, params: Sequence[Any], step: int) -> Sequence[Any]:
     """Return the values of one column of all the rows of an insert."""
-    if source is None:
-        return None
-    return params[source[0].number :: step] if isinstance(source[0], Param) else [source[0]]
+    return params[source.number :: step] if isinstance(source, Param) else [source]
+
+
+def _is_kept(schema: Schema, name: str, source: Assigned, vendor: str) -> bool:
+    """Whether the types that the values of a column are cast to leave them as they are."""
+    kind = schema.kinds[name]
+    same = _SAME.get(kind, frozenset())
+    if vendor == "postgresql":
+        same |= _SAME_IN_POSTGRES.get(kind, frozenset())
+    return source.casts <= same
+
+
+#: By the kind of a column, the types that its values can be cast to and stay the same. Others may
+#: change them: ``char`` of PostgreSQL keeps one letter, and a date in SQLite becomes a year.
+_SAME: Final = {
+    "int": frozenset({"INTEGER", "BIGINT"}),
+    "text": frozenset({"TEXT"}),
+    "binary": frozenset({"TEXT"}),
+}
+_SAME_IN_POSTGRES: Final = {
+    "int": frozenset({"SMALLINT", "INT"}),
+    "text": frozenset({"VARCHAR", "CHARACTER VARYING"}),
+    "binary": frozenset({"VARCHAR", "CHARACTER VARYING"}),
+    "bool": frozenset({"BOOLEAN", "BOOL"}),
+    "date": frozenset({"DATE"}),
+    "moment": frozenset({"TIMESTAMP WITH TIME ZONE"}),
+    "uuid": frozenset({"UUID"}),
+}
 
 
 def _update_or_delete(plan: _Plan, schema: Schema, params: Sequence[Any], vendor: str) -> Change | None:
@@ -155,12 +189,21 @@ def _update_or_delete(plan: _Plan, schema: Schema, params: Sequence[Any], vendor
             values.setdefault(name, found)
     for name in (*written, *(schema.generated if written else ())):
         values.pop(name, None)
-    for name, sources in plan.assigned:
-        found = _values(schema.kinds[name], [given(value, params) for value in sources or ()], vendor)
+    for name, source in plan.assigned:
+        found = () if source is None else _assigned_values(schema, name, source, params, vendor)
         if found and name not in schema.generated:
             values[name] = found
     columns = {*written, *schema.generated} if written else written
     return Change(plan.table, plan.verb, rows, tuple(sorted(columns)), tuple(values.items()))
+
+
+def _assigned_values(
+    schema: Schema, name: str, source: Assigned, params: Sequence[Any], vendor: str
+) -> tuple[Known, ...]:
+    """Return the values that a column may have got; none of them if one is not known."""
+    if not _is_kept(schema, name, source, vendor):
+        return ()
+    return _values(schema.kinds[name], [given(value, params) for value in source.sources], vendor)
 
 
 def _values(kind: str, values: Sequence[Any], vendor: str) -> tuple[Known, ...]:
@@ -207,28 +250,27 @@ def _read_insert(text: Text) -> _Plan | None:
     return _Plan(text.tokens[place + 1].text, "insert", assigned, (), text.count, lists, place > 1)
 
 
-def _inserted(text: Text, start: int) -> tuple[list[tuple[Source, ...] | None] | None, int, bool]:
+def _inserted(text: Text, start: int) -> tuple[list[Assigned | None] | None, int, bool]:
     """Return where the values of an insert come from, where they end, and whether they are lists."""
     if upper(text.tokens, start) == "VALUES" and upper(text.tokens, start + 1) == "(":
         end = text.closing(start + 1)
         values = [text.source(*part) for part in text.split(start + 2, end, ",")]
-        return [None if value is False else (value,) for value in values], end + 1, False
+        return [None if value is False else Assigned((value,)) for value in values], end + 1, False
     select = [token.upper for token in text.tokens[start : start + 5]]
     if select == ["SELECT", "*", "FROM", "UNNEST", "("]:  # how Django inserts many rows in PostgreSQL
         end = text.closing(start + 4)
         parts = text.split(start + 5, end, ",")
-        sources = [text.source(*_bare(text, first, last)) for first, last in parts]
-        if all(isinstance(source, Param) for source in sources):
-            return [(source,) for source in sources if source is not False], end + 1, True
+        found = [_uncast(text, first, last) for first, last in parts]
+        if all(one is not None and isinstance(one.sources[0], Param) for one in found):
+            return found, end + 1, True
     return None, 0, False
 
 
-def _uncast(text: Text, start: int, end: int) -> int:
-    """Return where the value ends whose type is told by ``::type``."""
-    for position, word in text.top(start, end):
-        if word == ":":
-            return position
-    return end
+def _uncast(text: Text, start: int, end: int) -> Assigned | None:
+    """Return where one value comes from, and what it is cast to; None where that is not plain."""
+    casts: set[str] = set()
+    value = text.source(*_bare(text, start, end, casts))
+    return None if value is False else Assigned((value,), frozenset(casts))
 
 
 def _may_end(words: list[str]) -> bool:
@@ -285,18 +327,19 @@ def _where(text: Text, places: Mapping[str, int], end: int) -> tuple[Condition, 
     return tuple(condition for condition in found if isinstance(condition, Condition))
 
 
-def _assigned(text: Text, start: int, end: int) -> tuple[Source, ...] | None:
+def _assigned(text: Text, start: int, end: int) -> Assigned | None:
     """Return the values that an assigned column may get; None where they are computed."""
     value = text.source(start, end)
-    return _cases(text, start, end) if value is False else (value,)
+    return _cases(text, start, end) if value is False else Assigned((value,))
 
 
-def _cases(text: Text, start: int, end: int) -> tuple[Source, ...] | None:
+def _cases(text: Text, start: int, end: int) -> Assigned | None:
     """Read ``CASE WHEN ... THEN value ... ELSE NULL END``, as ``bulk_update()`` writes it.
 
     Which row gets which value does not matter: each gets one of them.
     """
-    start, end = _bare(text, start, end)
+    casts: set[str] = set()
+    start, end = _bare(text, start, end, casts)
     if upper(text.tokens, start) != "CASE" or upper(text.tokens, end - 1) != "END":
         return None
     places = [
@@ -308,24 +351,37 @@ def _cases(text: Text, start: int, end: int) -> tuple[Source, ...] | None:
     values: list[Source] = []
     for index, word in enumerate(words):
         if word in ("THEN", "ELSE"):
-            value = text.source(*_bare(text, places[index] + 1, places[index + 1]))
-            if value is False:
+            found = _uncast(text, places[index] + 1, places[index + 1])
+            if found is None:
                 return None
-            values.append(value)
-    return tuple(values)
+            values += found.sources
+            casts |= found.casts
+    return Assigned(tuple(values), frozenset(casts))
 
 
-def _bare(text: Text, start: int, end: int) -> tuple[int, int]:
+def _bare(text: Text, start: int, end: int, casts: set[str]) -> tuple[int, int]:
     """Return the range without brackets, ``CAST(... AS type)`` and ``::type`` around it.
 
-    A type with a length stays, and the value is not known: what is too long is cut off.
+    The types are added to ``casts``.
     """
-    stop = _uncast(text, start, end)
-    if "(" in (token.upper for token in text.tokens[stop:end]):
-        return start, end
+    stop = next((place for place, word in text.top(start, end) if word == ":"), end)
+    words = [token.raw.upper() for token in text.tokens[stop:end] if token.raw.strip("[]")]
+    casts.update(" ".join(part) for part in _parted(words, ":") if part)
     start, end = text.unwrap(start, stop)
     if upper(text.tokens, start) == "CAST" and upper(text.tokens, start + 1) == "(":
         stop = next((place for place, word in text.top(start + 2, end - 1) if word == "AS"), end - 1)
-        is_cut = "(" in (token.upper for token in text.tokens[stop:end])
-        return (start, end) if is_cut else _bare(text, start + 2, stop)
+        casts.add(" ".join(token.raw.upper() for token in text.tokens[stop + 1 : end - 1]))
+        return _bare(text, start + 2, stop, casts)
     return start, end
+
+
+def _parted(words: list[str], separator: str) -> Iterator[list[str]]:
+    """Yield the words between the separators."""
+    part: list[str] = []
+    for word in words:
+        if word == separator:
+            yield part
+            part = []
+        else:
+            part.append(word)
+    yield part

@@ -82,7 +82,7 @@ def learn(drawn: Sketch, compiler: Any, sql: str, params: Any, names: frozenset[
     """Keep what the compiler made of the query that was drawn."""
     values = drawn.values
     split = len(params) - len(values)
-    if split < 0 or not is_closed(compiler.query, compiler.select):
+    if split < 0 or compiler.has_extra_select or not is_closed(compiler.query, compiler.select):
         return
     constants, given = tuple(params[:split]), tuple(params[split:])
     if constants not in ((), (1,)):  # the 1 that exists() selects

@@ -22,7 +22,9 @@ a table depends by                       when, and why that is right
 no entering by insert                    a checked foreign key of a row that must be there points to
                                          the row: it cannot come after it (unless foreign keys were
                                          not checked when it came: ``put``; see ``caching.changes``)
-no entering at all                       each value of a unique column that is asked for has its row
+no entering at all                       each value of a unique column that is asked for has its row; or
+                                         that there is a row is all that is asked, and the table is
+                                         not of an outer join, whose row may end that
 condition ``=``, ``IN``, ``IS NULL``     it stands between ANDs of WHERE (or of an inner join's ON),
                                          of a column whose equality Python knows
 condition ``<``, ``>`` and the like      the same, of a column whose order Python knows
@@ -60,18 +62,20 @@ def dependencies(
     schemas: Mapping[str, Schema],
     kin: bool,
     ask: Ask | None = None,
+    is_enough: bool = False,
 ) -> tuple[Dependency, ...]:
     """Return what the answer of ``sql`` depends on.
 
     ``rows`` are those that it returned, as the driver gave them; None where they are not known
     (an aggregate over it was). ``tables`` are all that it reads, ``schemas`` those of the plain
     ones among them. With ``kin``, objects depend on their parents and children as well. With
-    ``ask``, which returns the rows of a SELECT, it is asked for keys that narrow the answer.
+    ``ask``, which returns the rows of a SELECT, it is asked for keys that narrow the answer. With
+    ``is_enough``, more rows would not change it: that there is any is all that is asked.
     """
     plan = selection(sql) if len(sql) <= MEMORABLE and isinstance(params, (tuple, list)) else None
     if plan is None or len(params) != plan.params or (vendor.startswith("mysql") and '"' in sql):
         return tuple(Dependency(table) for table in sorted(tables))
-    answer = _Answer(plan, params, rows, vendor, schemas, {})
+    answer = _Answer(plan, params, rows, vendor, schemas, {}, is_enough)
     if ask is not None and len(plan.tables) > 1:
         answer.sources.update(_sources(answer, ask))
     found = [Dependency(table) for table in sorted(plan.nested)]
@@ -94,6 +98,8 @@ class _Answer(NamedTuple):
     schemas: Mapping[str, Schema]
     #: By alias, where all rows that meet its conditions were asked for: how those are depended on.
     sources: dict[str, Dependency]
+    #: More rows would not change the answer.
+    is_enough: bool = False
 
 
 def _depends(answer: _Answer, alias: str, kin: bool) -> list[Dependency]:
@@ -118,7 +124,8 @@ def _depends(answer: _Answer, alias: str, kin: bool) -> list[Dependency]:
     if is_cut:
         deciding |= plan.ordering.get(alias, frozenset())
         conditions += _last_row(answer, alias, schema)
-    if _is_complete(schema, keys, asked):
+    # The row of an outer join is not more of what is asked: it may be asked that there is none.
+    if _is_complete(schema, keys, asked) or (answer.is_enough and not table.outer):
         enters = ""
     is_object = kin and used is None
     found = [
@@ -289,10 +296,18 @@ def _keys(answer: _Answer, alias: str, schema: Schema) -> tuple[Known, ...] | No
     places = [Column(alias, schema.key)]
     for equation in answer.plan.tables[alias].equations:
         for here, there in ((equation.left, equation.right), (equation.right, equation.left)):
-            if here == places[0]:
+            # Of one kind: texts that a column finds equal to the key need not be the key.
+            if here == places[0] and _kind(answer, there) == schema.kinds[schema.key]:
                 places.append(there)
     place = next((answer.plan.shown.index(column) for column in places if column in answer.plan.shown), None)
     return None if place is None else _distinct(answer, place, schema.kinds[schema.key])
+
+
+def _kind(answer: _Answer, column: Column) -> str:
+    """Return the kind of a column; empty if it is not known."""
+    table = answer.plan.tables.get(column.owner)
+    schema = None if table is None else answer.schemas.get(table.name)
+    return "" if schema is None else schema.kinds.get(column.name, "")
 
 
 def _distinct(answer: _Answer, place: int, kind: str) -> tuple[Known, ...] | None:

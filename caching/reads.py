@@ -176,12 +176,15 @@ class Read:
     def answer(self, sql: str, params: Any, run: Callable[[], Any], kind: str) -> Any:
         """Return the payload for ``sql``: from the cache, or from ``run()``.
 
-        ``kind`` says what of the result is wanted: it is part of the key.
+        ``kind`` says what of the result is wanted: it is part of the key. What was looked for
+        already is not looked for again.
         """
-        payload = MISS if sql == self.sql else self.find(sql, params, kind)
+        missed = sql is self.sql and params is self.params
+        payload = MISS if missed else self.find(sql, params, kind)
         if payload is MISS:
             payload = run()
             self.keep(payload, _rows(payload, kind))
+        self.sql = ""  # an iterable may ask more than once, for something else, or anew
         return payload
 
     def look_up(self, query: Any, kind: str, purpose: str) -> Any:
@@ -207,7 +210,7 @@ class Read:
 
         ``more`` is as for ``why_not``.
         """
-        self.sql, self.params = sql, params
+        self.sql, self.params, self.number = sql, params, None
         if (refusal := self.why_not(sql, params, *more)) is not None:
             self.refuse(refusal)
             return MISS
@@ -234,7 +237,7 @@ class Read:
         stats.refuse(self.model, reason)
 
     def _depends_on(
-        self, sql: str, params: Any, rows: list[Any] | None, may_ask: bool = True
+        self, sql: str, params: Any, rows: list[Any] | None, is_enough: bool = False
     ) -> tuple[Dependency, ...]:
         """Return what the answer of a statement depends on, whose rows these are, if they are known.
 
@@ -243,8 +246,9 @@ class Read:
         dialect = sessions.dialect(self.connection)
         if dialect is None:
             return tuple(map(Dependency, sorted(self.tables)))
-        ask = self._ask if may_ask and self.plan is not None else None
-        return dependencies(sql, params, rows, self.tables, dialect, tables.schemas(), conf.kin, ask)
+        ask = self._ask if self.plan is not None and not is_enough else None
+        schemas = tables.schemas()
+        return dependencies(sql, params, rows, self.tables, dialect, schemas, conf.kin, ask, is_enough)
 
     def _ask(self, sql: str, params: Any) -> list[Any]:
         with self.connection.cursor() as cursor:
@@ -262,10 +266,7 @@ class Read:
 
     def keep_keyed(self, payload: Any, keyed: Keyed, is_enough: bool = False) -> None:
         """Store what was read by the keys of its rows; with ``is_enough``, more would change nothing."""
-        found = self._depends_on(*keyed, may_ask=not is_enough)
-        if is_enough:
-            found = tuple(each._replace(enters="") if each.rule == "listed" else each for each in found)
-        self._keep(payload, found)
+        self._keep(payload, self._depends_on(*keyed, is_enough))
 
     def _keep(self, payload: Any, depends_on: tuple[Dependency, ...]) -> None:
         assert self.number is not None
@@ -296,7 +297,7 @@ def _rows(payload: Any, kind: str) -> list[Any]:
     if kind == "raw":
         rows: list[Any] = payload[1]
         return rows
-    if kind == "one":
+    if kind.startswith("one"):
         return [] if payload is None else [payload]
     return list(payload)
 

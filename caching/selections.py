@@ -100,7 +100,7 @@ def _read(text: Text, everywhere: list[tuple[str, int]]) -> Selection | None:
         deciding=deciding,
         ordering=ordering,
         conditions=tuple(conditions),
-        plain=_is_plain(text, places, ends),
+        plain=_is_plain(text, places, ends, set(tables)),
         star=any(_is_star(text, *item) for item in items),
         limit=limit if isinstance(limit, int) else None,
         first=_first(text, places.get("ORDER"), ends.get("ORDER")),
@@ -311,7 +311,7 @@ _SCALARS: Final = frozenset(
 )
 
 
-def _is_plain(text: Text, places: Mapping[str, int], ends: Mapping[str, int]) -> bool:
+def _is_plain(text: Text, places: Mapping[str, int], ends: Mapping[str, int], aliases: set[str]) -> bool:
     """Whether each row of the answer is one row of each table."""
     if {"GROUP", "HAVING", "OFFSET"} & places.keys() or upper(text.tokens, 1) in ("DISTINCT", "ALL"):
         return False
@@ -320,12 +320,21 @@ def _is_plain(text: Text, places: Mapping[str, int], ends: Mapping[str, int]) ->
     if "ORDER" in places:
         looked_at += range(places["ORDER"], ends["ORDER"])
     for place in looked_at:
-        if place in inner or not text.tokens[place].is_name:
+        if not text.tokens[place].is_name:
             continue
-        called = upper(text.tokens, place + 1) == "("
-        if text.tokens[place].upper == "OVER" or (called and text.tokens[place].upper not in _SCALARS):
+        called = upper(text.tokens, place + 1) == "(" and text.tokens[place].upper not in _SCALARS
+        if place in inner:
+            # An aggregate of nothing but columns from outside aggregates the rows outside.
+            if called and any(token.text in aliases for token in _arguments(text, place)):
+                return False
+        elif called or text.tokens[place].upper == "OVER":
             return False
     return True
+
+
+def _arguments(text: Text, place: int) -> list[Token]:
+    """Return the names in the brackets behind the name of a function."""
+    return [token for token in text.tokens[place + 1 : text.closing(place + 1)] if token.is_name]
 
 
 def _shown(text: Text, items: list[tuple[int, int]]) -> tuple[Column | None, ...]:

@@ -202,6 +202,7 @@ class TestPsycopg:
         different = [
             *(Jsonb({"a": 1}), Jsonb({"a": True}), Jsonb({"a": 1}, dumps=other), Json({"a": 1}), {"a": 1}),
             *(("Jsonb", {"a": 1}), ("psycopg.types.json.Jsonb", {"a": 1})),
+            *(Jsonb([1, "x"], dumps=json.dumps), Jsonb('[1, "x"]')),
         ]
         assert len({digest(value) for value in different}) == len(different)
         assert digest(Jsonb([1], dumps=json.dumps)) == digest(Jsonb([1], dumps=json.dumps))

@@ -10,6 +10,9 @@ from unittest.mock import patch
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import Case as Case_
+from django.db.models import IntegerField, TextField, Value, When
+from django.db.models.functions import Cast
 from django.test import TestCase, TransactionTestCase, override_settings
 
 from caching import no_cache, sessions, tables
@@ -18,8 +21,11 @@ from caching.history import History
 from caching.mutations import change
 from caching.queries import dependencies
 from caching.values import LOCAL
-from tests.library.models import Meaning, Word
-from tests.shop.models import Author, Book, Comment, Tag
+from tests.library.models import IGNORING_CASE, Meaning, Word
+from tests.library.models import Author as Writer
+from tests.library.models import Profile as WriterProfile
+from tests.library.models import Tag as Label
+from tests.shop.models import Author, Book, Comment, Novel, Tag
 
 AUTHOR = "SELECT a.id, a.slug, a.status FROM shop_author a WHERE "
 COMMENT = "SELECT c.id, c.text FROM shop_comment c WHERE "
@@ -669,3 +675,143 @@ class TwoPrograms(TestCase):
         other.slug = "b"
         other.save()
         assert [len(read()) for read in reads] == [1, 0, 0]
+
+
+@override_settings(CACHE_MACHINE={"KIN": False})
+class Absence(TestCase):
+    """The row of an outer join that comes may be the end of the only row that was found."""
+
+    def check(self, read: Callable[[str], Any], write: Callable[[], Any]) -> None:
+        for status in ("other", "another", "x", "x"):  # the first misses teach the shape
+            read(status)
+        write()
+        found = read("x")
+        with no_cache():
+            assert found == read("x")
+
+    def setUp(self) -> None:
+        self.author = Author.objects.create(slug="a", status="x")
+
+    def test_a_row_with_the_same_key(self) -> None:
+        writer = Writer.objects.create(name="x")
+        self.check(
+            lambda name: Writer.objects.filter(name=name, profile__isnull=True).exists(),
+            lambda: WriterProfile.objects.create(author=writer, text="p"),
+        )
+
+    def test_a_row_with_the_same_key_that_must_not_have_a_value(self) -> None:
+        writer = Writer.objects.create(name="x")
+        self.check(
+            lambda name: Writer.objects.filter(name=name).exclude(profile__text="p").exists(),
+            lambda: WriterProfile.objects.create(author=writer, text="p"),
+        )
+
+    def test_a_child(self) -> None:
+        book = Book.objects.create(title="x", author=self.author)
+        self.check(
+            lambda title: Book.objects.filter(title=title, novel__isnull=True).exists(),
+            lambda: Novel(book_ptr=book).save_base(raw=True, force_insert=True),
+        )
+
+    def test_a_row_that_points_to_it(self) -> None:
+        self.check(
+            lambda status: Author.objects.filter(status=status, books__isnull=True).exists(),
+            lambda: Book.objects.create(title="t", author=self.author),
+        )
+
+
+@override_settings(CACHE_MACHINE={"KIN": False})
+class Casts(TestCase):
+    """A cast on the way to a column may change the value."""
+
+    def check(self, read: Callable[[], Any], write: Callable[[], Any]) -> None:
+        for _ in range(3):
+            read()
+        write()
+        found = read()
+        with no_cache():
+            assert found == read()
+
+    def setUp(self) -> None:
+        author = Author.objects.create(slug="a", status="x")
+        book = Book.objects.create(title="t", author=author)
+        self.comment = Comment.objects.create(book=book, text="a", votes=1)
+
+    def test_of_a_bulk_update(self) -> None:
+        self.comment.text = Cast(Value("05"), IntegerField())
+        self.check(
+            lambda: list(Comment.objects.filter(text="5").values_list("pk", "text")),
+            lambda: Comment.objects.bulk_update([self.comment], ["text"]),
+        )
+
+    def test_of_a_case(self) -> None:
+        twice = Cast(Cast(Value("05"), IntegerField()), TextField())
+        case = Case_(When(votes=1, then=twice), default=None, output_field=TextField())
+        self.check(
+            lambda: list(Comment.objects.filter(text="5").values_list("pk", "text")),
+            lambda: Comment.objects.filter(pk=self.comment.pk).update(text=case),
+        )
+
+    def test_in_the_text(self) -> None:
+        if connection.vendor != "postgresql":
+            self.skipTest("types of PostgreSQL")
+        sql = "UPDATE shop_comment SET text = CASE WHEN votes = 1 THEN %s::char ELSE NULL END WHERE id = %s"
+
+        def update() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(sql, ["xyz", self.comment.pk])
+
+        self.check(lambda: list(Comment.objects.filter(text="x").values_list("pk", "text")), update)
+
+
+@pytest.mark.parametrize(
+    ("cast", "keeps"),
+    [
+        *((cast, True) for cast in ("%s", "CAST(%s AS text)", "(%s)::varchar", "%s::text::varchar")),
+        ("CAST(%s AS character varying)", True),
+        *((cast, False) for cast in ("%s::char", "%s::varchar(2)", "%s::text::char::text")),
+        *((cast, False) for cast in ("CAST(%s AS name)", "CAST(CAST(%s AS integer) AS text)")),
+    ],
+)
+def test_casts_that_keep_a_value(cast: str, keeps: bool) -> None:
+    sql = f"UPDATE shop_comment SET text = CASE WHEN votes = 1 THEN {cast} ELSE NULL END WHERE id = %s"
+    for vendor, expected in (("postgresql", keeps), ("sqlite", cast in ("%s", "CAST(%s AS text)"))):
+        found = change(sql, ["x", 1], vendor, tables.schemas())
+        assert found is not None
+        assert ("text" in dict(found.values)) == expected
+
+
+@override_settings(CACHE_MACHINE={"KIN": False})
+class RawReads(TestCase):
+    def check(self, read: Callable[[], Any], write: Callable[[], Any]) -> None:
+        read()
+        read()
+        write()
+        found = read()
+        with no_cache():
+            assert found == read()
+
+    def test_a_text_that_is_equal_to_the_key_and_not_the_key(self) -> None:
+        """What is shown ignores case, and the key that it is equal to does not."""
+        Word.objects.create(text="w", kind="ABC")
+        Label.objects.create(name="abc")
+        sql = "SELECT w.text, w.kind FROM library_word w INNER JOIN library_tag t ON (w.kind = t.name)"
+        if connection.vendor == "postgresql":
+            sql = sql.replace("t.name", f't.name COLLATE "{IGNORING_CASE["postgresql"]}"')
+        self.check(
+            lambda: [(word.text, word.kind) for word in Word.objects.raw(sql)],
+            lambda: Label.objects.filter(name="abc").delete(),
+        )
+
+    def test_an_aggregate_that_belongs_to_the_query_outside(self) -> None:
+        if connection.vendor == "postgresql":
+            self.skipTest("it asks for GROUP BY")
+        author = Author.objects.create(slug="a", status="x")
+        first, second = (Book.objects.create(title="t", price=n, author=author) for n in (1, 2))
+        read = lambda: [  # noqa: E731
+            (book.pk, book.m)
+            for book in Book.objects.raw("SELECT b.id, (SELECT MAX(b.price)) AS m FROM shop_book b")
+        ]
+        shown = read()[0][0]
+        other = first if shown == second.pk else second
+        self.check(read, lambda: Book.objects.filter(pk=other.pk).update(price=5000))
