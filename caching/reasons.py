@@ -182,7 +182,7 @@ TOO_DEEP: Final = Reason(Group.QUERY, "a value holds itself, or holds others too
 AGGREGATE: Final = Reason(
     Group.QUERY,
     "{kind} converts its values by itself, in an aggregate over a subquery",
-    "Code of an expression that no key can stand for.",
+    "Code of an expression, or of its field, that no key can stand for.",
 )
 
 # Functions, methods and fragments
