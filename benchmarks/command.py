@@ -18,7 +18,7 @@ from typing import Any
 
 from . import report, servers
 from .environments import CONTESTANTS, HOME, OURS, ROOT, Contestant
-from .processes import Failed, Place, awake, teams
+from .processes import Failed, Place, teams
 from .rounds import FULL, QUICK, Alone, Effort, Race
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -101,7 +101,6 @@ def measured(
         }
         running = stack.enter_context(teams(contestants, places, name))
         race = Race(running, chosen)
-        stack.enter_context(awake())
         race.run(label)
         figures: dict[str, Any] = {
             "database": database,

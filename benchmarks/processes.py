@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -94,29 +93,6 @@ def working(python: Path, place: Place, contestant: str, name: str, own: bool = 
         finally:
             # It ends when no orders can come; an answer that nobody took must not keep it.
             worker.process.communicate()
-
-
-#: Runs only while nothing else wants the processor.
-IDLE_LOOP = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
-
-
-@contextmanager
-def awake() -> Iterator[None]:
-    """Keep each processor from going to sleep, where Linux lets us.
-
-    Between question and answer both sides wait, and a virtual processor that sleeps takes up to
-    ten times as long to wake as the cache takes to answer. On a server that has work it does not.
-    """
-    loops = []
-    if hasattr(os, "SCHED_IDLE"):
-        command = [sys.executable, "-c", IDLE_LOOP]
-        loops = [subprocess.Popen(command, start_new_session=True) for _ in range(os.cpu_count() or 1)]
-    try:
-        yield
-    finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
 
 
 @dataclass
