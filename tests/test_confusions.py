@@ -137,7 +137,7 @@ class ConfusionTests(LibraryTestCase):
     def test_first_of_rows_in_no_order(self) -> None:
         for code in ("zzz", "aaa"):  # an index on the code gives another one first
             Publisher.objects.create(code=code)
-        read = lambda: list(Publisher.objects.filter(code__gt="").values_list("code", flat=True)[:1])  # noqa: E731
+        read = lambda: list(Publisher.objects.values_list("code", flat=True)[:1])  # noqa: E731
         with no_cache():
             expected = read()
         for _ in range(4):
