@@ -77,8 +77,9 @@ class Server:
         """
         try:
             _send(self.cache, key, value, timeout)
-        except Exception:  # each client has its own tree of exceptions
+        except Exception as error:  # each client has its own tree of exceptions
             self._let_go()
+            logger.debug("the cache %r did not take %s: %r", self.alias, key, error)
             return False
         return True
 

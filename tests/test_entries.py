@@ -188,8 +188,12 @@ class RefusalTests(EntriesTestCase):
         assert reason.endswith("above CACHE_MACHINE['MAX_BYTES']")
 
     def test_cache_down_on_store(self) -> None:
-        with mock.patch.object(type(cache._connections["default"]), "set", side_effect=ValueError):
+        with (
+            mock.patch.object(type(cache._connections["default"]), "set", side_effect=ValueError("full")),
+            self.assertLogs("caching", "DEBUG") as logs,
+        ):
             assert store("key", 10**18, [], ROWS, 60) == "the cache did not take it"
+        assert logs.output[0].endswith("the cache 'default' did not take key: ValueError('full')")
         assert fetch("key").number is not None  # no outage
 
     def test_cache_down_on_fetch(self) -> None:
