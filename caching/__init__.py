@@ -25,6 +25,7 @@ __all__ = [
     "flushed",
     "invalidate",
     "invalidate_all",
+    "near_cache",
     "no_cache",
     "stats",
 ]
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         cached_with,
         invalidate,
         invalidate_all,
+        near_cache,
         no_cache,
     )
     from .reports import cache_hit, cache_miss, flushed, stats

@@ -31,6 +31,7 @@ from .compiler import apart, keyed, through, wanted
 from .conf import NO_CACHE, check_timeout, conf
 from .explain import Explanation, explain
 from .functions import cached, cached_method, cached_with, forget_results
+from .near import near_cache
 from .plans import Extension, Plan, extend, extension, sketch
 from .raw import CachingRawQuerySet, mark
 from .reads import MISS, Keyed, Read, no_cache, result_key
@@ -48,6 +49,7 @@ __all__ = [
     "cached_with",
     "invalidate",
     "invalidate_all",
+    "near_cache",
     "no_cache",
 ]
 

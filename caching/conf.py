@@ -142,6 +142,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
         "a list of names of settings of PostgreSQL sessions for which the value of VARY stands", _are_names
     ),
     "MAX_BYTES": Option("a whole number of bytes above 0", _is_size),
+    "NEAR_CACHE_BYTES": Option("a whole number of bytes above 0", _is_size),
     "PIPELINE": Option("True or False", _is_flag),
     "ENABLED": Option("True or False", _is_flag),
 }
@@ -308,6 +309,12 @@ class Settings:
     def max_bytes(self) -> int:
         """Size above which a result is not stored."""
         size: int = self.option("MAX_BYTES", 1_000_000)
+        return size
+
+    @remembered
+    def near_cache_bytes(self) -> int:
+        """Size of all results that a process keeps in its near cache."""
+        size: int = self.option("NEAR_CACHE_BYTES", 32_000_000)
         return size
 
     @remembered

@@ -8,11 +8,12 @@ from typing import Any, Final, NamedTuple
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from . import codec, reasons
+from . import codec, near, reasons
 from .conf import conf
 from .flushlist import valid
 from .history import Dependency
 from .index import Index, index
+from .near import Memory
 from .reports import logger
 from .servers import CacheDown, server
 
@@ -62,6 +63,8 @@ def fetch(key: str) -> Found:
 
 
 def _fetch(key: str, known: Index) -> Found:
+    if (memory := near.memory(known)) is not None and (found := _recall(key, memory, known)):
+        return found
     results, seen = server(conf.cache), known.position
     if results is known.list.server:
         answer = results.get_many([key, known.list.position_key])
@@ -71,6 +74,7 @@ def _fetch(key: str, known: Index) -> Found:
     if position is None:
         return Found(None, None, reasons.NO_LIST)
     caught_up = known.catch_up(position)
+    memory = near.note(known) if caught_up else None
     data = answer.get(key)
     if data is None:
         return Found(None, position, reasons.ABSENT)
@@ -79,7 +83,23 @@ def _fetch(key: str, known: Index) -> Found:
         return Found(None, position, reasons.UNREADABLE)
     if not caught_up:
         return Found(None, position, reasons.LATE)
-    return _judge(key, entry, position, known)
+    found = _judge(key, entry, position, known)
+    if memory is not None and found.entry is not None:
+        memory.put(key, data)
+    return found
+
+
+def _recall(key: str, memory: Memory, known: Index) -> Found | None:
+    """Return a result that may be served from memory."""
+    entry = None if (data := memory.get(key)) is None else unpack(data)
+    if entry is None:
+        return None
+    if (entry.expires is None or time() < entry.expires) and entry.number <= known.position:
+        found = _judge(key, entry, known.position, known)
+        if found.entry is not None:
+            return found
+    memory.drop(key)
+    return None
 
 
 def _judge(key: str, entry: Entry, position: int, known: Index) -> Found:
@@ -127,7 +147,11 @@ def _write(key: str, entry: Entry, timeout: float | None) -> str | None:
         return str(error)
     if len(data) > conf.max_bytes:
         return reasons.TOO_LARGE.format(size=len(data))
-    return None if server(conf.cache).offer(key, data, timeout) else reasons.NOT_TAKEN
+    if not server(conf.cache).offer(key, data, timeout):
+        return reasons.NOT_TAKEN
+    if (memory := near.memory(index())) is not None:
+        memory.put(key, data)
+    return None
 
 
 def unpack(data: Any) -> Entry | None:

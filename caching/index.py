@@ -64,6 +64,8 @@ class Index:
         self._holes: dict[int, float] = {}
         self._bottom = 0
         self._owed: tuple[Record, ...] = ()
+        #: The number of the newest flush of this process.
+        self._appended = 0
         self._lock = threading.Lock()
         self._owing = threading.Lock()
         self._settling = threading.Lock()
@@ -278,6 +280,11 @@ class Index:
         """Whether a flush did not reach the list yet. This process then serves nothing."""
         return bool(self._owed)
 
+    @property
+    def knows_own(self) -> bool:
+        """Whether every flush of this process is known here; reading on may be needed for that."""
+        return self.position >= self._appended
+
     def settle(self) -> bool:
         """Append what is owed; return whether nothing is owed any more. Never waits."""
         if not self._settling.acquire(blocking=False):
@@ -300,6 +307,8 @@ class Index:
                 number = self.list.append(record, self.position)
             except CacheDown:
                 continue
+            with self._owing:
+                self._appended = max(self._appended, number)
             self._learn_own(number, record)
             stats.flush(record.flush, number)
             return True

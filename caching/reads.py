@@ -7,12 +7,10 @@ query and the store under the number that was read *before* the query.
 from __future__ import annotations
 
 import datetime
-import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ContextDecorator, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
 from typing import Any, Final, NamedTuple
 
 from django.db import connections, router
@@ -20,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import get_language
 
 from . import entries, keys, reasons, sessions, tables, transactions
+from .blocks import Block
 from .conf import NO_CACHE, conf
 from .history import Dependency
 from .index import index
@@ -41,7 +40,7 @@ _off: ContextVar[int] = ContextVar("caching_off", default=0)
 _collecting: ContextVar[set[str] | None] = ContextVar("caching_collecting", default=None)
 
 
-class no_cache(ContextDecorator):  # noqa: N801 - a context manager, named like contextlib's own
+class no_cache(Block):  # noqa: N801 - a context manager, named like contextlib's own
     """Send the reads inside to the database; a context manager and a decorator.
 
     What is read is not stored either. The effect ends with the block, exceptions or not, and
@@ -55,22 +54,6 @@ class no_cache(ContextDecorator):  # noqa: N801 - a context manager, named like 
 
     def __exit__(self, *exception: object) -> None:
         _off.set(_off.get() - 1)
-
-    def __call__(self, function: Any) -> Any:
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(
-                f"no_cache() got the generator function {function.__qualname__}; use it inside of that, "
-                f"as a context manager"
-            )
-        if not inspect.iscoroutinefunction(function):
-            return super().__call__(function)
-
-        @wraps(function)
-        async def uncached(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return await function(*args, **kwargs)
-
-        return uncached
 
 
 @contextmanager

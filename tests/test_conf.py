@@ -47,6 +47,7 @@ DEFAULTS = {
     "VARY_SETTINGS": frozenset(),
     "KIN": True,
     "MAX_BYTES": 1_000_000,
+    "NEAR_CACHE_BYTES": 32_000_000,
     "PIPELINE": True,
     "ENABLED": True,
 }
@@ -75,6 +76,7 @@ GIVEN = [
     ("VARY_SETTINGS", ["App.Tenant"], frozenset({"app.tenant"})),
     ("KIN", False, False),
     ("MAX_BYTES", 1, 1),
+    ("NEAR_CACHE_BYTES", 1000, 1000),
     ("PIPELINE", False, False),
     ("ENABLED", False, False),
 ]
@@ -123,6 +125,7 @@ WRONG = [
     ("MAX_BYTES", 0),
     ("MAX_BYTES", 1.5),
     ("MAX_BYTES", True),
+    ("NEAR_CACHE_BYTES", 0),
     ("PIPELINE", 1),
     ("ENABLED", None),
 ]

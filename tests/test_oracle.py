@@ -30,7 +30,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from caching import index, no_cache
+from caching import index, near_cache, no_cache
 from caching.reports import stats
 from tests.shop import grammar
 from tests.shop.grammar import Desk, answer
@@ -84,6 +84,7 @@ class Actor:
 
     def reset(self) -> None:
         self.blocks: list[Any] = []
+        self.near: list[Any] = []
         self.wrote = False
         self.desk = Desk()
 
@@ -100,6 +101,14 @@ class Actor:
 
     def roll_back(self) -> None:
         self.leave(KeyError, KeyError(), None)
+
+    def switch_near_cache(self) -> None:
+        """Enter a block with a near cache, or leave the one that this is in."""
+        if self.near:
+            self.near.pop().__exit__()
+        else:
+            self.near.append(near_cache())
+            self.near[-1].__enter__()
 
     def stop(self) -> None:
         self.do(connections.close_all)
@@ -155,9 +164,12 @@ class Histories(RuleBasedStateMachine):
             )
         ),
         kin=st.sampled_from([False, False, True]),
+        near=st.sampled_from([(), (0,), (0, 1)]),
     )
-    def begin_with(self, drawn: tuple[grammar.Theme, list[str]], kin: bool) -> None:
+    def begin_with(self, drawn: tuple[grammar.Theme, list[str]], kin: bool, near: tuple[int, ...]) -> None:
         """Draw what the history is of. With kin more is flushed than must be, which hides faults."""
+        for number in near:
+            self.switch_near_cache(number)
         self.theme, self.asked = drawn
         self.due = self.asked
         self.settings = override_settings(CACHE_MACHINE={"TIMEOUT": 300, "KIN": kin})
@@ -180,6 +192,7 @@ class Histories(RuleBasedStateMachine):
             answers = actor.do(lambda: [answer(read) for read in due])
             self.tally["reads"] += len(answers)
             self.tally["hits"] += stats.hits.total() - hits
+            self.tally["reads with a near cache"] += len(answers) * len(actor.near)
             if self.written:  # what is a hit now was there before the write
                 self.tally["hits across a write"] += stats.hits.total() - hits
                 self.written = False
@@ -299,6 +312,13 @@ class Histories(RuleBasedStateMachine):
         actor = self.who_is_in_block(number)
         actor.do(actor.roll_back)
 
+    # Near caches
+
+    @rule(number=NUMBERS)
+    def switch_near_cache(self, number: int) -> None:
+        """All writes are of this process, and are seen at once."""
+        self.actors[number].do(self.actors[number].switch_near_cache)
+
     # Losses
 
     @precondition(lambda self: all(not actor.wrote for actor in self.actors))
@@ -310,6 +330,8 @@ class Histories(RuleBasedStateMachine):
         for actor in self.actors:
             while actor.blocks:
                 actor.do(actor.roll_back)
+            if actor.near:
+                actor.do(actor.switch_near_cache)
             actor.reset()
         if self.settings is not None:
             self.settings.disable()
@@ -332,6 +354,7 @@ def test_each_read_equals_its_uncached_twin(tally: Counter[str]) -> None:
     assert tally["hits"] > tally["reads"] / 5
     assert tally["hits across a write"] > 0
     assert tally["interleaved"] > 0
+    assert tally["reads with a near cache"] > 0
 
 
 @pytest.mark.django_db(transaction=True)

@@ -28,7 +28,7 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Count, F, Max, Min, Prefetch, Sum
 
-from caching import cache_hit, cache_miss, cached, cached_with, clients, index, no_cache, stats
+from caching import cache_hit, cache_miss, cached, cached_with, clients, index, near_cache, no_cache, stats
 from caching import servers as caching_servers
 from tests.testapp.models import Item, Rack, Sticker
 from tests.torture import (
@@ -369,7 +369,7 @@ class Actor:
         self.violations: list[str] = []
         self.began = time.monotonic()
         self.resting = False
-        #: What had returned before the snapshot of the present transaction, if it reads one.
+        #: What had returned before what is being read is of: a transaction's snapshot, or a block.
         self.snapshot: list[int] | None = None
         #: What the library told of the present read.
         self.trace: list[str] = []
@@ -381,6 +381,8 @@ class Actor:
         with self.shared.lock:
             for slot, value in told.items():
                 self.shared.returned[slot] = max(self.shared.returned[slot], value)
+                if self.snapshot is not None:
+                    self.snapshot[slot] = max(self.snapshot[slot], value)
 
     def issue(self, slot: int, value: int) -> Told:
         """Note that ``value`` is about to be committed; whoever does holds a lock in the database."""
@@ -421,6 +423,16 @@ class Actor:
                 self.read()
                 if REPEATABLE:
                     self.compare("in a snapshot")
+        self.snapshot = None
+
+    def read_from_memory(self) -> None:
+        """Read as of the beginning of a block or later; but what this thread has written, at once."""
+        self.snapshot = self.shared.returned[:]
+        with near_cache():
+            for _ in range(self.dice.randint(2, 6)):
+                self.read()
+                if self.dice.random() < 0.3:
+                    self.write()
         self.snapshot = None
 
     def compare(self, when: str) -> None:
@@ -752,8 +764,10 @@ def play(actor: Actor) -> None:
             chance = actor.dice.random()
             if chance < 0.4:
                 actor.write()
-            elif chance < 0.6:
+            elif chance < 0.55:
                 actor.read_in_a_block()
+            elif chance < 0.7:
+                actor.read_from_memory()
             else:
                 actor.read()
             if actor.plan.mode == "tiny":
