@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
 from unittest import mock
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
 from hypothesis import settings
 
 from caching import clients, index
@@ -36,6 +39,31 @@ def fresh(api_alone: None) -> Iterator[None]:
     stats.reset()
     yield
     index.reset()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_flush() -> Iterator[None]:
+    """Leave out what takes most of the time of a test that empties the tables behind it.
+
+    No test needs the content types and the permissions of all models. PostgreSQL takes long to
+    truncate dozens of tables, and not to delete what few rows there are.
+    """
+    from django.contrib.contenttypes.models import ContentType  # after the setup of Django
+
+    def forget(*arguments: Any, **options: Any) -> None:
+        ContentType.objects.clear_cache()
+
+    with ExitStack() as stack:
+        emit = "django.core.management.commands.flush.emit_post_migrate_signal"
+        stack.enter_context(mock.patch(emit, side_effect=forget))
+        if connection.vendor == "postgresql":
+            stack.enter_context(mock.patch.object(type(connection.ops), "sql_flush", sql_deletions))
+        yield
+
+
+def sql_deletions(operations: Any, style: Any, tables: list[str], **options: Any) -> list[str]:
+    deletions = [f"DELETE FROM {operations.quote_name(table)}" for table in tables]
+    return ["SET CONSTRAINTS ALL DEFERRED", ";".join(deletions)] if tables else []
 
 
 settings.register_profile("default", deadline=None, max_examples=12, stateful_step_count=30)
