@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import venv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,20 +27,24 @@ class Contestant:
     requirements: tuple[str, ...]
     #: The cache that it needs, whatever is asked for.
     cache: str | None = None
+    #: The contestant whose environment it shares.
+    beside: str = ""
 
     def python(self, fresh: bool = False) -> Path:
-        return made(self.name, (*self.requirements, *CLIENTS), fresh=fresh)
+        return made(self.beside or self.name, (*self.requirements, *CLIENTS), fresh=fresh)
 
 
-#: Each with the newest Django that it supports on this Python. The first one is ours.
+#: Each with the newest Django that it supports on this Python. The first ones are ours.
 #: django-cache-machine names no versions of Django; all that is measured here runs on the newest.
+OURS = Contestant("cache-machine-2", "cache-machine", ("--editable", str(ROOT), "Django"))
 CONTESTANTS = (
-    Contestant("cache-machine-2", "cache-machine", ("--editable", str(ROOT), "Django")),
+    OURS,
+    # All calls of a round inside of one near cache.
+    replace(OURS, name="cache-machine-2-near", beside=OURS.name),
     Contestant("cachalot", "django-cachalot", ("django-cachalot~=2.9.0",)),
     Contestant("cacheops", "django-cacheops", ("django-cacheops~=7.2.0", "Django~=5.2.0"), cache="redis"),
     Contestant("cache-machine-1", "django-cache-machine", ("django-cache-machine~=1.2.0", "Django")),
 )
-OURS = CONTESTANTS[0]
 
 
 def made(name: str, requirements: tuple[str, ...], fresh: bool = False) -> Path:

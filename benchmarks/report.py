@@ -20,6 +20,7 @@ from .environments import CONTESTANTS, OURS, ROOT
 
 TITLES = {
     "cache-machine-2": "Cache Machine",
+    "cache-machine-2-near": "with near cache",
     "cachalot": "cachalot",
     "cacheops": "cacheops",
     "cache-machine-1": "cache-machine 1.2",
@@ -32,6 +33,7 @@ TITLES = {
 DISTRIBUTIONS = {contestant.name: contestant.distribution for contestant in CONTESTANTS}
 COLORS = {
     "cache-machine-2": "#0072b2",
+    "cache-machine-2-near": "#56b4e9",
     "cachalot": "#e69f00",
     "cacheops": "#009e73",
     "cache-machine-1": "#cc79a7",

@@ -117,7 +117,7 @@ class Race:
         """Note what was not what it is called: a miss without a query, or a hit of ours with one."""
         if kind == "miss" and not statements:
             self.wrong.append(f"{who}: no statement reached the database")
-        if kind == "hit" and statements and who.startswith(f"{OURS.name} (cached)"):
+        if kind == "hit" and statements and who.startswith(OURS.name) and "(cached)" in who:
             self.wrong.append(f"{who}: {statements:g} statements reached the database")
 
     def summary(self) -> dict[str, Any]:

@@ -389,7 +389,8 @@ class CachingQuerySet(_QuerySet[M]):
 
     def _clone(self) -> CachingQuerySet[M]:
         clone: CachingQuerySet[M] = super()._clone()
-        clone.timeout = self._timeout
+        if self._timeout is not DEFAULT_TIMEOUT:
+            clone.timeout = self._timeout
         if "_pending" in self.__dict__:
             clone._pending = self._pending
         return clone

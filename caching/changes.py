@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from .values import Known, shown
@@ -11,8 +12,12 @@ from .values import Known, shown
 MANY_ROWS: Final = 200
 
 
-class Schema(NamedTuple):
-    """What is known of the columns of a table whose statements may be narrowed."""
+@dataclass(frozen=True, eq=False)
+class Schema:
+    """What is known of the columns of a table whose statements may be narrowed.
+
+    Equal to itself alone, so that what was read by it can be remembered.
+    """
 
     #: The column of the primary key.
     key: str
@@ -23,9 +28,9 @@ class Schema(NamedTuple):
     #: Columns that the database computes from others.
     generated: frozenset[str] = frozenset()
     #: Foreign keys that the database checks: the table and column that they point to.
-    references: Mapping[str, tuple[str, str]] = {}
+    references: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: Foreign keys to objects that are cached, checked or not.
-    parents: Mapping[str, str] = {}
+    parents: Mapping[str, str] = field(default_factory=dict)
 
 
 class Change(NamedTuple):

@@ -8,7 +8,7 @@ through a caching manager, or is what is being deleted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -19,7 +19,7 @@ from django.db.models import Model
 from . import tables
 from .changes import Change, Children
 from .conf import fold
-from .values import Known, known
+from .values import Known, reader
 
 #: The tables and keys of the rows that the objects which are being saved or deleted pointed to.
 _left: ContextVar[tuple[tuple[str, Children], ...]] = ContextVar("parents_left", default=())
@@ -53,8 +53,8 @@ def moving(obj: Model) -> Iterator[None]:
     attributes = _attributes(type(obj))
     loaded = obj._state.__dict__.get(LOADED, ())
     for values in (loaded, [obj.__dict__.get(name) for name, _, _ in attributes]):
-        for value, (_, parent, kind) in zip(values, attributes, strict=False):
-            key = known(kind, value, "")
+        for value, (_, parent, read) in zip(values, attributes, strict=False):
+            key = None if value is None else read(value)
             if isinstance(key, (int, bytes)):
                 found.append((table, (parent, (key,))))
     token = _left.set((*_left.get(), *found))
@@ -82,14 +82,14 @@ def children(written: Change) -> tuple[Children, ...]:
 
 
 @lru_cache(maxsize=512)
-def _attributes(model: type[Model]) -> tuple[tuple[str, str, str], ...]:
-    """Return attribute, parent's table and kind of each foreign key to a cached model."""
+def _attributes(model: type[Model]) -> tuple[tuple[str, str, Callable[[Any], Known]], ...]:
+    """Return of each foreign key to a cached model its attribute, the parent's table, and what reads it."""
     schema = tables.schemas().get(fold(model._meta.db_table))
     if schema is None:
         return ()
     fields: list[Any] = list(model._meta.local_concrete_fields)
     return tuple(
-        (field.attname, schema.parents[fold(field.column)], schema.kinds[fold(field.column)])
+        (field.attname, schema.parents[fold(field.column)], reader(schema.kinds[fold(field.column)], ""))
         for field in fields
         if fold(field.column) in schema.parents
     )

@@ -20,7 +20,7 @@ statement that is not read to its last word, changes a key, or is of a table tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -72,9 +72,9 @@ def change(sql: str, params: Any, vendor: str, schemas: Mapping[str, Schema]) ->
         return None
     if plan.verb == "insert":
         return _insert(plan, schema, params, vendor)
-    if len(params) != plan.params:
+    if len(params) != plan.params or (how := _reader(sql, schema, vendor)) is None:
         return None
-    return _update_or_delete(plan, schema, params, vendor)
+    return _update_or_delete(plan, how, params)
 
 
 #: The rows of a bulk insert: the first stands for all of them.
@@ -170,47 +170,86 @@ _SAME_IN_POSTGRES: Final = {
 }
 
 
-def _update_or_delete(plan: _Plan, schema: Schema, params: Sequence[Any], vendor: str) -> Change | None:
+class _Values(NamedTuple):
+    """How to read the values that a column is known to have."""
+
+    column: str
+    sources: tuple[Source, ...]
+    read: Callable[[Any], Known]
+    #: It is the key, of the rows that are changed.
+    is_key: bool = False
+
+    def known(self, params: Sequence[Any]) -> tuple[Known, ...]:
+        """Return the values in the form of their kind; none of them if one is not known."""
+        if len(self.sources) == 1:  # as in most statements
+            value = given(self.sources[0], params)
+            found = None if value is None else self.read(value)
+            return () if found == UNKNOWN else (found,)
+        return _known(self.read, [given(source, params) for source in self.sources])
+
+
+class _Reader(NamedTuple):
+    """How to read an UPDATE or a DELETE of a known table."""
+
+    columns: tuple[str, ...]
+    #: What holds of the rows before it; columns that it writes have other values afterwards.
+    before: tuple[_Values, ...]
+    after: tuple[_Values, ...]
+
+
+@lru_cache(maxsize=2048)
+def _reader(sql: str, schema: Schema, vendor: str) -> _Reader | None:
+    """Return how the parameters of a statement become what is known; None if nothing is."""
+    if (plan := _plan(sql)) is None:
+        return None
     written = [name for name, _ in plan.assigned]
     if schema.key in written or not schema.kinds.keys() >= set(written) or len(set(written)) != len(written):
         return None
-    rows: tuple[Known, ...] | None = None
-    values: dict[str, tuple[Known, ...]] = {}
+    before = []
     for condition in plan.where:
         name = condition.column.name
-        if condition.column.owner not in ("", plan.table) or name not in schema.kinds:
+        if condition.column.owner not in ("", plan.table) or condition.operator != "=":
             continue
-        if condition.is_truth and schema.kinds[name] != "bool":
-            continue
-        found = _values(schema.kinds[name], [given(value, params) for value in condition.values], vendor)
-        if found and condition.operator == "=" and schema.kinds[name] in COMPARABLE:
-            if name == schema.key:
+        if name in schema.kinds and not (condition.is_truth and schema.kinds[name] != "bool"):
+            read = reader(schema.kinds[name], vendor)
+            before.append(_Values(name, condition.values, read, name == schema.key))
+    after = [
+        _Values(name, source.sources, reader(schema.kinds[name], vendor))
+        for name, source in plan.assigned
+        if source is not None and name not in schema.generated and _is_kept(schema, name, source, vendor)
+    ]
+    columns = {*written, *(schema.generated if written else ())}
+    return _Reader(
+        tuple(sorted(columns)),
+        tuple(each for each in before if schema.kinds[each.column] in COMPARABLE),
+        tuple(each for each in after if schema.kinds[each.column] in _KNOWABLE),
+    )
+
+
+def _update_or_delete(plan: _Plan, how: _Reader, params: Sequence[Any]) -> Change:
+    rows: tuple[Known, ...] | None = None
+    values: dict[str, tuple[Known, ...]] = {}
+    for each in how.before:
+        if found := each.known(params):
+            if each.is_key:
                 rows = found
-            values.setdefault(name, found)
-    for name in (*written, *(schema.generated if written else ())):
-        values.pop(name, None)
-    for name, source in plan.assigned:
-        found = () if source is None else _assigned_values(schema, name, source, params, vendor)
-        if found and name not in schema.generated:
-            values[name] = found
-    columns = {*written, *schema.generated} if written else written
-    return Change(plan.table, plan.verb, rows, tuple(sorted(columns)), tuple(values.items()))
+            if each.column not in how.columns:
+                values.setdefault(each.column, found)
+    for each in how.after:
+        if found := each.known(params):
+            values[each.column] = found
+    return Change(plan.table, plan.verb, rows, how.columns, tuple(values.items()))
 
 
-def _assigned_values(
-    schema: Schema, name: str, source: Assigned, params: Sequence[Any], vendor: str
-) -> tuple[Known, ...]:
-    """Return the values that a column may have got; none of them if one is not known."""
-    if not _is_kept(schema, name, source, vendor):
-        return ()
-    return _values(schema.kinds[name], [given(value, params) for value in source.sources], vendor)
+_KNOWABLE: Final = COMPARABLE | ORDERED
 
 
 def _values(kind: str, values: Sequence[Any], vendor: str) -> tuple[Known, ...]:
     """Return the values in the form of their kind; none of them if one is not known."""
-    if kind not in COMPARABLE and kind not in ORDERED:
-        return ()
-    read = reader(kind, vendor)
+    return _known(reader(kind, vendor), values) if kind in _KNOWABLE else ()
+
+
+def _known(read: Callable[[Any], Known], values: Sequence[Any]) -> tuple[Known, ...]:
     found = tuple({None if value is None else read(value): None for value in values})
     return () if UNKNOWN in found or len(found) > MANY_ROWS else found
 

@@ -61,7 +61,9 @@ class Transaction:
             return False
         if self.block is not None:
             return self.block is outermost_block(connection)
-        return any(hook[1] == self.commit for hook in connection.run_on_commit)
+        hooks = connection.run_on_commit
+        # Most often it stands at the front still.
+        return bool(hooks) and (hooks[0][1] == self.commit or any(hook[1] == self.commit for hook in hooks))
 
     def roll_back_to(self, savepoint: str) -> None:
         """Drop what was written since ``savepoint``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 from unittest import mock
 from unittest.mock import patch
@@ -422,7 +423,7 @@ class Keywords(TestCase):
     def check(self, read: str, is_safe: bool) -> None:
         schemas = dict(tables.schemas())
         book = schemas["shop_book"]
-        schemas["shop_book"] = book._replace(kinds={**book.kinds, "year": "int", "desc": "int"})
+        schemas["shop_book"] = replace(book, kinds={**book.kinds, "year": "int", "desc": "int"})
         found = dependencies(read, [], [(1, "x")], ["shop_book"], "sqlite", schemas, kin=False)
         assert (found[0].rule != "any") == is_safe, found
 
@@ -649,7 +650,7 @@ class PointingToEachOther(TestCase):
     def enters(self, more: str) -> dict[str, str]:
         schemas = dict(tables.schemas())
         author = schemas["shop_author"]
-        schemas["shop_author"] = author._replace(references={"mentor_id": ("shop_book", "id")})
+        schemas["shop_author"] = replace(author, references={"mentor_id": ("shop_book", "id")})
         names = ["shop_book", "shop_author"]
         found = dependencies(self.READ.format(more), [], [], names, "sqlite", schemas, kin=False)
         return {each.table: each.enters for each in found}

@@ -69,5 +69,5 @@ elif CONTESTANT == "cacheops":
     CACHEOPS_DEFAULTS = {"ops": "all", "timeout": 3600}
 elif CONTESTANT == "cache-machine-1":
     CACHE_COUNT_TIMEOUT = 3600
-elif CONTESTANT == "cache-machine-2":
+elif CONTESTANT in ("cache-machine-2", "cache-machine-2-near"):
     INSTALLED_APPS.append("caching")

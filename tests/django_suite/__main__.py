@@ -191,8 +191,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.django_suite", description=__doc__)
     parser.add_argument("labels", nargs="*", help="applications of Django's tests, or single tests")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
+    parser.add_argument("--near", action="store_true", help="the second answer from the near cache")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     options = parser.parse_args(arguments)
+    if options.near:
+        os.environ["DJANGO_SUITE_NEAR"] = "1"
     tests = sources()
     labels = options.labels or (QUICK if options.quick else list(with_models(tests)))
     fine = True
