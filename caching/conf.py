@@ -143,7 +143,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     ),
     "MAX_BYTES": Option("a whole number of bytes above 0", _is_size),
     "NEAR_CACHE_BYTES": Option("a whole number of bytes above 0", _is_size),
-    "PIPELINE": Option("True or False", _is_flag),
+    "DIRECT_CLIENTS": Option("True or False", _is_flag),
     "ENABLED": Option("True or False", _is_flag),
 }
 
@@ -318,10 +318,10 @@ class Settings:
         return size
 
     @remembered
-    def pipeline(self) -> bool:
+    def direct_clients(self) -> bool:
         """Whether clients may do what Django's cache API has no word for; see ``caching.clients``."""
-        pipeline: bool = self.option("PIPELINE", True)
-        return pipeline
+        direct: bool = self.option("DIRECT_CLIENTS", True)
+        return direct
 
     @remembered
     def enabled(self) -> bool:

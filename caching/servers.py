@@ -55,7 +55,7 @@ class Server:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return what is there of ``keys``."""
-        found: dict[str, Any] = self._ask("get_many", keys)
+        found: dict[str, Any] = self._do("get_many", _get_many, keys)
         return found
 
     def add(self, key: str, value: Any, timeout: Any) -> bool:
@@ -88,7 +88,7 @@ class Server:
 
         If it is above ``above``, ``value`` is sent to be stored under ``item`` and the number.
         """
-        if conf.pipeline and clients.can_append(self.cache):
+        if conf.direct_clients and clients.can_append(self.cache):
             number: int | None = self._do("append", clients.append, counter, item, value, timeout, above)
             return number
         number = self.incr(counter)
@@ -103,7 +103,7 @@ class Server:
     def incr(self, key: str) -> int | None:
         """Return the number after the next; None where there is none to count from."""
         try:
-            number = self._ask("incr", key)
+            number = self._do("incr", _incr, key)
         except ValueError:  # Django's word for a missing key
             return None
         return number if type(number) is int else None
@@ -151,8 +151,20 @@ class Server:
                 logger.warning("the cache %r answers again", self.alias)
 
 
+def _get_many(cache: Any, keys: Iterable[str]) -> Any:
+    found = clients.get_many(cache, keys) if conf.direct_clients else None
+    return cache.get_many(keys) if found is None else found
+
+
+def _incr(cache: Any, key: str) -> Any:
+    """Return the number after the next; None or ``ValueError`` for a missing key."""
+    if conf.direct_clients and clients.can_count(cache):
+        return clients.count(cache, key)
+    return cache.incr(key)
+
+
 def _send(cache: Any, key: str, value: Any, timeout: Any) -> None:
-    if not (conf.pipeline and clients.send(cache, key, value, timeout)):
+    if not (conf.direct_clients and clients.send(cache, key, value, timeout)):
         cache.set(key, value, timeout)
 
 

@@ -22,12 +22,12 @@ def api_alone(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let clients do what Django's cache API has words for, and no more.
 
     What is stored is then there for all other clients at once, and each call can be replaced.
-    Tests marked ``pipeline`` are of what the clients can do beyond that, as on a site.
+    Tests marked ``direct`` are of what the clients can do beyond that, as on a site.
     """
-    if request.node.get_closest_marker("pipeline"):
+    if request.node.get_closest_marker("direct"):
         yield
         return
-    with mock.patch.multiple(clients, send=lambda *_: False, can_append=lambda *_: False):
+    with mock.patch.object(clients, "_spells", return_value=False):
         yield
 
 

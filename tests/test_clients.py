@@ -15,7 +15,7 @@ from caching.flushlist import SMALLEST, FlushList, Record
 from caching.servers import CacheDown, server
 from tests.backends import CacheTestCase, LocMem, PyLibMC, PyMemcache, Redis, UndelayedPyMemcache, recorded
 
-pytestmark = pytest.mark.pipeline
+pytestmark = pytest.mark.direct
 
 
 class OwnSet(PyMemcacheCache):
@@ -68,7 +68,7 @@ class SendTests(UndelayedPyMemcache, CacheTestCase):
             with pytest.raises(CacheDown):
                 server("default").send("a", b"1", 60)
 
-    @override_settings(CACHE_MACHINE={"PIPELINE": False})
+    @override_settings(CACHE_MACHINE={"DIRECT_CLIENTS": False})
     def test_switched_off(self) -> None:
         with recorded(cache, "set") as calls:
             server("default").send("a", b"1", 60)
@@ -81,6 +81,71 @@ class SendTests(UndelayedPyMemcache, CacheTestCase):
             server("default").send("a", b"1", 60)
             assert cache.get("a") == b"1"
         assert [call[0] for call in calls] == ["a"]
+
+
+class OwnGetMany(PyMemcacheCache):
+    def get_many(self, keys: Any, version: int | None = None) -> Any:
+        return super().get_many(keys, version)
+
+
+class AskTests(PyMemcache, CacheTestCase):
+    """The client of the one server is asked, not the one around it that chooses a server."""
+
+    def ask(self) -> tuple[Any, Any]:
+        asked = server("default")
+        return asked.get_many(["a", "b", "number"]), asked.incr("number")
+
+    def setUp(self) -> None:
+        super().setUp()
+        cache.set_many({"a": b"1", "number": 10**18})
+
+    def test_nothing_is_hashed(self) -> None:
+        with mock.patch.object(cache._cache, "_get_client", side_effect=AssertionError):
+            assert self.ask() == ({"a": b"1", "number": 10**18}, 10**18 + 1)
+            assert server("default").incr("missing") is None
+        assert cache.get("number") == 10**18 + 1
+
+    def test_same_as_by_the_api(self) -> None:
+        found = self.ask()
+        cache.set("number", 10**18)
+        with override_settings(CACHE_MACHINE={"DIRECT_CLIENTS": False}), recorded(cache, "incr") as calls:
+            assert self.ask() == found
+        assert len(calls) == 1
+
+    def test_several_servers(self) -> None:
+        location = caches.settings["default"]["LOCATION"]
+        several = {
+            "BACKEND": self.backend,
+            "LOCATION": [location, location.replace("127.0.0.1", "localhost")],
+        }
+        with override_settings(CACHES={"default": several}), recorded(cache, "get_many") as calls:
+            assert clients.get_many(caches["default"], ["a"]) is None
+            cache.set("a", b"2")
+            assert server("default").get_many(["a"]) == {"a": b"2"}
+        assert len(calls) == 1
+
+    def test_a_subclass_with_a_way_of_its_own_is_left_to_it(self) -> None:
+        location = caches.settings["default"]["LOCATION"]
+        own = {"BACKEND": "tests.test_clients.OwnGetMany", "LOCATION": location}
+        with override_settings(CACHES={"default": own}), recorded(cache, "get_many") as calls:
+            cache.set("a", b"1")
+            assert server("default").get_many(["a"]) == {"a": b"1"}
+        assert len(calls) == 1
+
+    def test_keys_of_a_function(self) -> None:
+        location = caches.settings["default"]["LOCATION"]
+        own = {"BACKEND": self.backend, "LOCATION": location, "KEY_FUNCTION": own_key, "KEY_PREFIX": "x"}
+        with override_settings(CACHES={"default": own}):
+            cache.set_many({"a": b"2", "number": 1})
+            assert self.ask() == ({"a": b"2", "number": 1}, 2)
+            assert cache.get("number") == 2
+
+    def test_a_server_that_is_gone_is_down(self) -> None:
+        gone = {"BACKEND": self.backend, "LOCATION": "127.0.0.1:1", "OPTIONS": {"ignore_exc": True}}
+        with override_settings(CACHES={"default": gone}), self.assertLogs("caching", "WARNING"):
+            for method in (lambda: server("default").get_many(["a"]), lambda: server("default").incr("a")):
+                with pytest.raises(CacheDown):
+                    method()
 
 
 class AppendTests(Redis, CacheTestCase):
@@ -137,7 +202,7 @@ class AppendTests(Redis, CacheTestCase):
                 number = flush_list.append(Record(whole({"a"})), SMALLEST)
                 assert flush_list.read([number])
 
-    @override_settings(CACHE_MACHINE={"PIPELINE": False})
+    @override_settings(CACHE_MACHINE={"DIRECT_CLIENTS": False})
     def test_switched_off(self) -> None:
         cache.set("counter", 1, None)
         with mock.patch.object(clients, "append", side_effect=AssertionError):
@@ -147,28 +212,34 @@ class AppendTests(Redis, CacheTestCase):
 class Leaning:
     """What is used of the clients is there: this fails when a new Django changes it."""
 
-    ways: tuple[bool, bool]
+    ways: set[str]
 
     def test_which_ways_are_used(self) -> None:
         backend = caches["default"]
-        assert (clients.send(backend, "a", b"1", 60), clients.can_append(backend)) == self.ways
+        ways = {
+            "get_many": clients.get_many(backend, ["a"]) is not None,
+            "count": clients.can_count(backend),
+            "send": clients.send(backend, "a", b"1", 60),
+            "append": clients.can_append(backend),
+        }
+        assert {way for way, is_used in ways.items() if is_used} == self.ways
 
 
 class LocMemLeaningTests(Leaning, LocMem, CacheTestCase):
-    ways = (False, False)
+    ways: set[str] = set()
 
 
 class PyMemcacheLeaningTests(Leaning, PyMemcache, CacheTestCase):
-    ways = (False, False)  # what comes after it would be held up
+    ways = {"get_many", "count"}  # what comes after a set would be held up
 
 
 class UndelayedPyMemcacheLeaningTests(Leaning, UndelayedPyMemcache, CacheTestCase):
-    ways = (True, False)
+    ways = {"get_many", "count", "send"}
 
 
 class PyLibMCLeaningTests(Leaning, PyLibMC, CacheTestCase):
-    ways = (False, False)
+    ways: set[str] = set()
 
 
 class RedisLeaningTests(Leaning, Redis, CacheTestCase):
-    ways = (False, True)
+    ways = {"append"}

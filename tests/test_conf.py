@@ -48,7 +48,7 @@ DEFAULTS = {
     "KIN": True,
     "MAX_BYTES": 1_000_000,
     "NEAR_CACHE_BYTES": 32_000_000,
-    "PIPELINE": True,
+    "DIRECT_CLIENTS": True,
     "ENABLED": True,
 }
 
@@ -77,7 +77,7 @@ GIVEN = [
     ("KIN", False, False),
     ("MAX_BYTES", 1, 1),
     ("NEAR_CACHE_BYTES", 1000, 1000),
-    ("PIPELINE", False, False),
+    ("DIRECT_CLIENTS", False, False),
     ("ENABLED", False, False),
 ]
 
@@ -126,7 +126,7 @@ WRONG = [
     ("MAX_BYTES", 1.5),
     ("MAX_BYTES", True),
     ("NEAR_CACHE_BYTES", 0),
-    ("PIPELINE", 1),
+    ("DIRECT_CLIENTS", 1),
     ("ENABLED", None),
 ]
 

@@ -116,13 +116,13 @@ class RedisFlushListTests(FlushListContract, Redis, CacheTestCase):
     pass
 
 
-@pytest.mark.pipeline
-class PipelinedPyMemcacheFlushListTests(FlushListContract, UndelayedPyMemcache, CacheTestCase):
+@pytest.mark.direct
+class DirectPyMemcacheFlushListTests(FlushListContract, UndelayedPyMemcache, CacheTestCase):
     pass
 
 
-@pytest.mark.pipeline
-class PipelinedRedisFlushListTests(FlushListContract, Redis, CacheTestCase):
+@pytest.mark.direct
+class DirectRedisFlushListTests(FlushListContract, Redis, CacheTestCase):
     # There is nothing to replace between the number and its record.
     test_a_record_that_is_lost_leaves_a_number_without_one = None
     test_a_lost_record_of_what_is_open_is_a_failure = None
