@@ -17,6 +17,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError, connection, migrations, models, transaction
 from django.db.migrations.state import ProjectState
@@ -463,6 +464,7 @@ def inline_formset() -> None:
 
 
 def post(path: str, data: dict[str, object]) -> None:
+    ContentType.objects.clear_cache()  # the one of an earlier log entry may have been rolled back with it
     client = Client()
     client.force_login(User.objects.get_or_create(username="root", is_staff=True, is_superuser=True)[0])
     with override_settings(ROOT_URLCONF="tests.warehouse.urls"):
