@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 from contextlib import ContextDecorator
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
+
+from asgiref.sync import iscoroutinefunction
+
+B = TypeVar("B", bound="Block")
 
 
 class Block(ContextDecorator):
-    """A context manager that keeps its state in a context variable, and a decorator.
+    """A context manager that sets a context variable, and a decorator: each call is a block of its own.
 
     Decorates functions and coroutine functions; raises ``TypeError`` for generator functions, whose
     body does not run when they are called.
@@ -21,18 +25,22 @@ class Block(ContextDecorator):
     def __exit__(self, *exception: object) -> None:
         raise NotImplementedError
 
+    def _recreate_cm(self: B) -> B:
+        return type(self)()
+
     def __call__(self, function: Any) -> Any:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            name = getattr(function, "__qualname__", repr(function))
             raise TypeError(
-                f"{type(self).__name__}() got the generator function {function.__qualname__}; use it inside "
-                f"of that, as a context manager"
+                f"{type(self).__name__}() got the generator function {name}; use it inside of that, as a "
+                f"context manager"
             )
-        if not inspect.iscoroutinefunction(function):
+        if not (iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)):
             return super().__call__(function)
 
         @wraps(function)
         async def inside(*args: Any, **kwargs: Any) -> Any:
-            with self:
+            with self._recreate_cm():
                 return await function(*args, **kwargs)
 
         return inside

@@ -73,32 +73,38 @@ def _fetch(key: str, known: Index) -> Found:
     position = known.observe(answer.get(known.list.position_key), seen)
     if position is None:
         return Found(None, None, reasons.NO_LIST)
-    caught_up = known.catch_up(position)
-    memory = near.note(known) if caught_up else None
+    if not known.catch_up(position):
+        return Found(None, None, reasons.LATE)  # the number would be above what the near cache knows
+    memory = near.note(known)
     data = answer.get(key)
     if data is None:
         return Found(None, position, reasons.ABSENT)
     entry = unpack(data)
     if entry is None:
         return Found(None, position, reasons.UNREADABLE)
-    if not caught_up:
-        return Found(None, position, reasons.LATE)
     found = _judge(key, entry, position, known)
-    if memory is not None and found.entry is not None:
-        memory.put(key, data)
+    if memory is not None and found.entry is entry:
+        memory.put(_place(key), data)
     return found
+
+
+def _place(key: str) -> str:
+    """Return the key in the near cache: as the cache spells it, which may be by tenant."""
+    place: str = server(conf.cache).cache.make_key(key)
+    return place
 
 
 def _recall(key: str, memory: Memory, known: Index) -> Found | None:
     """Return a result that may be served from memory."""
-    entry = None if (data := memory.get(key)) is None else unpack(data)
+    place = _place(key)
+    entry = None if (data := memory.get(place)) is None else unpack(data)
     if entry is None:
         return None
     if (entry.expires is None or time() < entry.expires) and entry.number <= known.position:
         found = _judge(key, entry, known.position, known)
         if found.entry is not None:
             return found
-    memory.drop(key)
+    memory.drop(place)
     return None
 
 
@@ -115,15 +121,17 @@ def _judge(key: str, entry: Entry, position: int, known: Index) -> Found:
     if reason := known.flushed_after(entry.number, entry.dependencies):
         return Found(None, position, reason)
     if position - entry.number > RENEW_AFTER:
-        _renew(key, entry, position)
+        entry = _renewed(key, entry, position)
     return Found(entry, position)
 
 
-def _renew(key: str, entry: Entry, position: int) -> None:
+def _renewed(key: str, entry: Entry, position: int) -> Entry:
     # Nothing it depends on was flushed up to the position, so that is its number just as well.
+    entry = entry._replace(number=position)
     remaining = None if entry.expires is None else entry.expires - time()
     if remaining is None or remaining > 1:
-        _write(key, entry._replace(number=position), remaining)
+        _write(key, entry, remaining)
+    return entry
 
 
 def store(
@@ -150,7 +158,7 @@ def _write(key: str, entry: Entry, timeout: float | None) -> str | None:
     if not server(conf.cache).offer(key, data, timeout):
         return reasons.NOT_TAKEN
     if (memory := near.memory(index())) is not None:
-        memory.put(key, data)
+        memory.put(_place(key), data)
     return None
 
 

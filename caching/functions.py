@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial, update_wrapper
+from time import monotonic
 from types import MethodType
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
@@ -226,6 +227,7 @@ class _Reads:
         self.asked: dict[str, set[str]] = {}
         #: Why one of them may have read what is another tenant's, if so.
         self.unnamed: str | None = None
+        self.began = monotonic()
 
     def __call__(self, execute: Callable[..., Any], sql: Any, *arguments: Any) -> Any:
         *_, context = arguments
@@ -239,7 +241,7 @@ class _Reads:
         """Return why the rows that were read may be older than the position, if so."""
         for alias, names in self.asked.items():
             lag = conf.replicas.get(alias)
-            if lag is not None and not index().quiet_for(lag, names):
+            if lag is not None and not index().quiet_for(lag, names, self.began):
                 return reasons.LAG
             if lag is None and conf.routed and not _is_primary(alias, names):
                 return reasons.WRITTEN_ELSEWHERE.format(alias=alias)

@@ -106,6 +106,8 @@ class Index:
 
         ``dependencies`` are tuples of the fields of ``Dependency``.
         """
+        # First of all: a hole is filled, or given up, in the histories and the floor before it goes.
+        waits = bool(self._holes) and any(hole > number for hole in list(self._holes))
         if number < self.floor:
             self._backward(number)
             if number < self.floor:
@@ -119,7 +121,7 @@ class Index:
                 return reasons.FLUSHED.format(table=fields[0], number=newest)
         if number < self.floor:  # what would have told may have been forgotten meanwhile
             return reasons.TOO_OLD
-        if self._holes and any(hole > number for hole in list(self._holes)):
+        if waits:
             return reasons.UNDER_WAY
         if self._open and (table := self.is_open(fields[0] for fields in dependencies)):
             return reasons.OPEN.format(table=table)
@@ -140,9 +142,9 @@ class Index:
                 return min(names if written is None else names & written, default="something")
         return None
 
-    def quiet_for(self, seconds: float, tables: Iterable[str]) -> bool:
-        """Whether nothing of ``tables`` was flushed within the last ``seconds``."""
-        then = monotonic() - seconds
+    def quiet_for(self, seconds: float, tables: Iterable[str], until: float) -> bool:
+        """Whether nothing of ``tables`` was flushed from ``seconds`` before ``until`` on."""
+        then = until - seconds
         learned = self._learned
         return self._everything_learned < then and all(learned.get(table, 0.0) < then for table in tables)
 

@@ -12,7 +12,7 @@ from .near import near_cache
 
 
 class NearCacheMiddleware:
-    """Answer the reads of each request as of its beginning or later, from memory where it can be.
+    """Answer the reads of each request from memory, as of its beginning or later.
 
     See ``caching.near_cache``. What a streaming response reads, it reads after the request, as ever.
     """

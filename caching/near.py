@@ -1,9 +1,10 @@
 """The near cache: answers in the memory of the process, in front of the cache that all share.
 
-Inside of a ``near_cache`` block the cache is asked once how far the flush list has come, not for each
-read. What is fetched or stored is kept in memory, too. An answer from memory is judged by the same
-rule as one from the cache, by what this process knows of the list: all that was flushed before the
-block asked, all that this process has flushed, and what its other threads have learned since.
+Inside of a ``near_cache`` block the cache is not asked for each read how far the flush list has come,
+but once, and again after a second. What is fetched or stored is kept in memory, too. An answer from
+memory is judged by the same rule as one from the cache, by what this process knows of the list: all
+that was flushed before the block asked, all that this process has flushed, and what its other
+threads have learned since.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from contextvars import ContextVar
+from time import monotonic
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -20,6 +22,8 @@ from .index import Index
 
 #: About what a result takes beside its bytes.
 OVERHEAD: Final = 300
+#: Seconds after which the cache is asked again how far the list has come.
+FRESH: Final = 1.0
 
 
 class Memory:
@@ -28,7 +32,7 @@ class Memory:
     def __init__(self) -> None:
         self._results: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a handler of signals may read, too
 
     def get(self, key: str) -> bytes | None:
         """Return the result; None where there is none."""
@@ -44,7 +48,7 @@ class Memory:
             self._take(key)
             self._results[key] = data
             self._size += len(data) + OVERHEAD
-            while self._size > conf.near_cache_bytes:
+            while self._results and self._size > conf.near_cache_bytes:
                 self._take(next(iter(self._results)))
 
     def drop(self, key: str) -> None:
@@ -63,60 +67,79 @@ class _Inside:
 
     def __init__(self, outer: _Inside | None) -> None:
         self.outer = outer
-        #: The list that was asked how far it has come.
+        #: The list that was asked how far it has come, and when.
         self.asked: Index | None = None
+        self.asked_at = 0.0
+        #: The block has ended. A task that was begun inside may go on.
+        self.is_over = False
 
 
 _inside: ContextVar[_Inside | None] = ContextVar("caching_near", default=None)
 #: What this process keeps of each list. An index that is forgotten takes it along.
 _memories: WeakKeyDictionary[Index, Memory] = WeakKeyDictionary()
-_lock: Final = threading.Lock()
 
 
 class near_cache(Block):  # noqa: N801 - a context manager, named like contextlib's own
     """Answer the reads inside from the memory of the process; a context manager and a decorator.
 
-    Each read is answered as of the beginning of the block or later. The first one asks the cache for
-    all that was flushed. What was read inside of such blocks is kept in memory, and from then on it is
-    served from there, without asking the cache, unless this process knows of a flush of what it
-    depends on. What the process itself writes is seen at once, as it is outside. What other
-    processes write while the block lasts is seen or not, read by read; all of it is seen by the next
-    block: begin a new one, inside or after this one, where that matters.
+    Each read is answered as of the beginning of the block or later, and as of the last second. The
+    first one asks the cache for all that was flushed. What was read inside of such blocks is kept in
+    memory, and for a second it is served from there, without asking the cache, unless this process
+    knows of a flush of what it depends on; then the cache is asked again. What the process itself
+    writes is seen at once, as it is outside. What other processes write meanwhile is seen or not, read
+    by read. All of it is seen by the next block: begin a new one, inside or after this one, where that
+    matters.
 
     The effect ends with the block, and is limited to the present thread or asynchronous task and to
     what it calls. Decorates functions and coroutine functions; raises ``TypeError`` for generator
-    functions, whose body does not run when they are called: use it inside of them.
-    ``caching.middleware.NearCacheMiddleware`` makes each request a block.
+    functions, whose body does not run when they are called. One inside of them must not be open where
+    they yield: it would hold for their callers, too. ``caching.middleware.NearCacheMiddleware`` makes
+    each request a block.
     """
 
+    def __init__(self) -> None:
+        self._entered: list[_Inside] = []
+
     def __enter__(self) -> None:
-        _inside.set(_Inside(outer=_inside.get()))
+        self._entered.append(_Inside(outer=_current()))
+        _inside.set(self._entered[-1])
 
     def __exit__(self, *exception: object) -> None:
-        inside = _inside.get()
-        _inside.set(inside and inside.outer)
+        self._entered.pop().is_over = True
+        _inside.set(_current())
+
+
+def _current() -> _Inside | None:
+    """Return the innermost block that has not ended."""
+    inside = _inside.get()
+    while inside is not None and inside.is_over:
+        inside = inside.outer
+    return inside
 
 
 def memory(known: Index) -> Memory | None:
     """Return where to look in place of the cache; None where the cache must be asked."""
-    inside = _inside.get()
-    if inside is None or inside.asked is not known or not known.knows_own:
+    inside = _current()
+    if (
+        inside is None
+        or inside.asked is not known
+        or monotonic() - inside.asked_at > FRESH
+        or not known.knows_own
+    ):
         return None
     return _memory(known)
 
 
 def note(known: Index) -> Memory | None:
     """Note that the cache was asked, and all flushes learned; return where to keep what was found."""
-    inside = _inside.get()
+    inside = _current()
     if inside is None:
         return None
+    inside.asked_at = monotonic()
     inside.asked = known
     return _memory(known)
 
 
 def _memory(known: Index) -> Memory:
     found = _memories.get(known)
-    if found is None:
-        with _lock:
-            found = _memories.setdefault(known, Memory())
-    return found
+    return _memories.setdefault(known, Memory()) if found is None else found

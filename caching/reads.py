@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from django.db import connections, router
@@ -111,6 +112,8 @@ class Read:
         self.rows: Any = MISS
         #: The position of the flush list from before the query; None: not to be stored.
         self.number: int | None = None
+        #: When the database was asked, by the monotonic clock.
+        self.asked_at = 0.0
 
     @property
     def plan(self) -> Any:
@@ -205,7 +208,7 @@ class Read:
             return found.entry.payload
         stats.miss(self.model, self.key, found.reason)
         if transactions.why_not_store(self.connection) is None:
-            self.number = found.number
+            self.number, self.asked_at = found.number, monotonic()
         return MISS
 
     def may_ask(self) -> bool:
@@ -269,7 +272,7 @@ class Read:
             return reasons.EMPTY
         known = index()
         lag = conf.replicas.get(self.connection.alias)
-        if lag is not None and not known.quiet_for(lag, self.tables):
+        if lag is not None and not known.quiet_for(lag, self.tables, self.asked_at):
             return reasons.LAG
         table = known.is_open(self.tables)  # it would not be served
         return table and reasons.OPEN.format(table=table)

@@ -74,9 +74,10 @@ class ReplicaTests(TransactionTestCase):
 
     def setUp(self) -> None:
         self.now = monotonic()
-        clock = mock.patch("caching.index.monotonic", side_effect=lambda: self.now)
-        clock.start()
-        self.addCleanup(clock.stop)
+        for module in ("index", "reads", "functions"):
+            clock = mock.patch(f"caching.{module}.monotonic", side_effect=lambda: self.now)
+            clock.start()
+            self.addCleanup(clock.stop)
         self.author = Author.objects.create(name="Ann")
         self.replicate()
         names()  # from now on the process watches the flush list
@@ -107,6 +108,27 @@ class ReplicaTests(TransactionTestCase):
         self.now += 2
         with self.assertNumQueries(1, using="other"):
             assert [routed(), routed()] == [["Bob"], ["Bob"]]
+
+    def test_query_that_takes_longer_than_the_lag(self) -> None:
+        """What counts is when it was asked: the replica was behind then."""
+
+        def slowly(execute: Any, *arguments: Any) -> Any:
+            found = execute(*arguments)
+            self.now += 11
+            return found
+
+        def computed() -> list[str]:
+            return cached(lambda: [author.name for author in Author.objects.no_cache()], "authors")
+
+        for ask in (routed, computed):
+            Author.objects.update(name="Ann")
+            self.replicate()
+            self.now += 11
+            Author.objects.update(name="Bob")
+            with connections["other"].execute_wrapper(slowly):
+                assert ask() == ["Ann"]
+            self.replicate()
+            assert ask() == ["Bob"]
 
     def test_function_that_reads_a_replica_that_lags_is_not_kept(self) -> None:
         Author.objects.update(name="Bob")

@@ -133,7 +133,10 @@ class RouterTests(TransactionTestCase):
         for _ in range(2):
             with self.assertNumQueries(1, using="other"):
                 names("other")
-        with mock.patch("caching.index.monotonic", return_value=later):
+        with (
+            mock.patch("caching.index.monotonic", return_value=later),
+            mock.patch("caching.reads.monotonic", return_value=later),
+        ):
             for queries in (1, 0):
                 with self.assertNumQueries(queries, using="other"):
                     names("other")

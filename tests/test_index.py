@@ -282,16 +282,16 @@ class IndexContract:
     def test_quiet_only_when_the_index_covers_the_time(self: IndexTestCase) -> None:
         self.begin()
         then = module.monotonic()
-        assert not self.index.quiet_for(5, ["a"])
+        assert not self.index.quiet_for(5, ["a"], module.monotonic())
         with mock.patch("caching.index.monotonic", return_value=then + 6):
-            assert self.index.quiet_for(5, ["a"])
+            assert self.index.quiet_for(5, ["a"], module.monotonic())
             self.append("a")
             self.judge(0, "a")
-            assert not self.index.quiet_for(5, ["a"])
-            assert self.index.quiet_for(5, ["b"])
+            assert not self.index.quiet_for(5, ["a"], module.monotonic())
+            assert self.index.quiet_for(5, ["b"], module.monotonic())
             self.append()
             self.judge(0, "a")
-            assert not self.index.quiet_for(5, ["b"])
+            assert not self.index.quiet_for(5, ["b"], module.monotonic())
 
 
 class LocMemIndexTests(IndexContract, LocMem, IndexTestCase):

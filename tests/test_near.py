@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from time import time
 from typing import Any
 from unittest import mock
@@ -16,12 +18,23 @@ from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import SimpleTestCase, TransactionTestCase, override_settings
 
-from caching import base, cached_with, entries, index, invalidate_all, near, near_cache, no_cache, stats
+from caching import (
+    base,
+    cached,
+    cached_with,
+    entries,
+    index,
+    invalidate_all,
+    near,
+    near_cache,
+    no_cache,
+    stats,
+)
 from caching.conf import WrongSetting, conf
 from caching.middleware import NearCacheMiddleware
 from caching.servers import CacheDown, Server
 from tests.backends import recorded
-from tests.testapp.models import Author, Book
+from tests.testapp.models import Author, Book, Tag
 from tests.threads import in_thread
 
 
@@ -101,6 +114,40 @@ class AnswerTests(NearCacheTestCase):
                 assert book.data == {"pages": [1]}
                 book.data["pages"].append(2)
                 book.title = "Two"
+
+    def test_hot_answer_is_stored_again_once(self) -> None:
+        names()
+        Tag.objects.create(name="red")
+        with (
+            near_cache(),
+            mock.patch("caching.entries.RENEW_AFTER", 0),
+            mock.patch("caching.entries._renewed", wraps=entries._renewed) as renewed,
+        ):
+            for _ in range(3):
+                assert names() == ["Ann"]
+        assert renewed.call_count == 1
+
+    def test_answers_of_tenants_whose_keys_are_spelled_apart(self) -> None:
+        tenant: list[str] = []
+        local = "django.core.cache.backends.locmem.LocMemCache"
+        caches = {
+            "default": {
+                "BACKEND": local,
+                "LOCATION": "near",
+                "KEY_FUNCTION": lambda key, prefix, version: f"{tenant[-1]}:{key}",
+            },
+            "flush_list": {"BACKEND": local, "LOCATION": "near list"},
+        }
+
+        def ask(name: str) -> str:
+            tenant.append(name)
+            return cached(lambda: f"of {tenant[-1]}", "secret")
+
+        with (
+            override_settings(CACHES=caches, CACHE_MACHINE={"FLUSH_LIST_CACHE": "flush_list"}),
+            near_cache(),
+        ):
+            assert [ask(name) for name in "abab"] == ["of a", "of b", "of a", "of b"]
 
     def test_counts_functions_and_empty_answers(self) -> None:
         def ask() -> list[Any]:
@@ -242,6 +289,71 @@ class OwnWriteTests(NearCacheTestCase):
         assert not known.knows_own
 
 
+class Gap(dict[str, Any]):
+    """What an index knows of the tables; something happens between a reader's look at it and its next."""
+
+    def __init__(self, known: index.Index, then: Callable[[], object]) -> None:
+        super().__init__(known._histories)
+        self.then = [then]
+        known._histories = self
+
+    def get(self, *arguments: Any) -> Any:
+        found = super().get(*arguments)
+        if self.then:
+            self.then.pop()()
+        return found
+
+
+class HoleTests(NearCacheTestCase):
+    """The process's own flush has a number that its index knows, and a record that is not there yet."""
+
+    def setUp(self) -> None:
+        super().setUp()
+
+        def send(server: Server, *record: Any) -> None:
+            in_thread(self.look)  # another thread learns the number
+            self.record = record
+
+        names()
+        with near_cache():
+            names()
+            with mock.patch.object(Server, "send", send):
+                Author.objects.update(name="Bob")
+        assert index.index()._holes
+        assert index.index().knows_own
+
+    def look(self) -> None:
+        Author.objects.filter(name=secrets.token_hex(4)).exists()
+
+    def fill(self) -> None:
+        cache.set(*self.record)
+        in_thread(self.look)
+
+    def give_up(self) -> None:
+        with mock.patch("caching.index.PATIENCE", -1):
+            in_thread(self.look)
+
+    def ask_in_a_block_that_knows(self) -> list[str]:
+        with near_cache():
+            near.note(index.index())
+            return names()
+
+    def test_open(self) -> None:
+        assert self.ask_in_a_block_that_knows() == ["Bob"]
+
+    def test_filled_while_a_reader_judges(self) -> None:
+        Gap(index.index(), then=self.fill)
+        assert self.ask_in_a_block_that_knows() == ["Bob"]
+
+    def test_given_up_while_a_reader_judges(self) -> None:
+        Gap(index.index(), then=self.give_up)
+        assert self.ask_in_a_block_that_knows() == ["Bob"]
+
+    def test_filled_while_a_reader_outside_judges(self) -> None:
+        Gap(index.index(), then=self.fill)
+        assert names() == ["Bob"]
+
+
 class OtherProcessTests(NearCacheTestCase):
     """What another process writes is seen by the next block, and by each read that asks the cache."""
 
@@ -313,6 +425,22 @@ class OtherProcessTests(NearCacheTestCase):
                 assert not Author.objects.filter(name="Ann").exists()
             assert names() == ["Bob"]
 
+    def test_second_after_which_the_cache_is_asked_again(self) -> None:
+        with near_cache():
+            names()
+            self.rename_elsewhere("Bob")
+            with mock.patch("caching.near.monotonic", return_value=near.monotonic() + near.FRESH + 1):
+                assert names() == ["Bob"]
+
+    def test_function_is_not_stored_above_what_its_reads_knew(self) -> None:
+        with near_cache():
+            names()
+            self.rename_elsewhere("Bob")
+            with index.index()._lock, mock.patch("caching.index.LOCK_TIMEOUT", 0):
+                cached(lambda: names()[0], "first name")
+        with another_process():
+            assert cached(lambda: names()[0], "first name") == "Bob"
+
     def test_process_that_was_forked(self) -> None:
         with near_cache():
             names()
@@ -323,7 +451,7 @@ class OtherProcessTests(NearCacheTestCase):
 
 class BlockTests(NearCacheTestCase):
     def inside(self) -> bool:
-        return near._inside.get() is not None
+        return near._current() is not None
 
     def test_exception_ends_the_block(self) -> None:
         with pytest.raises(KeyError), near_cache():
@@ -346,6 +474,23 @@ class BlockTests(NearCacheTestCase):
         twice()
         async_to_sync(later)()
         assert not self.inside()
+
+    def test_calls_of_one_decorated_function_are_apart(self) -> None:
+        @near_cache()
+        async def call(go_on: asyncio.Event) -> bool:
+            await go_on.wait()
+            return self.inside()
+
+        async def main() -> bool:
+            first, second = asyncio.Event(), asyncio.Event()
+            calls = [asyncio.create_task(call(event)) for event in (first, second)]
+            await asyncio.sleep(0)
+            first.set()
+            await calls[0]
+            second.set()
+            return await calls[1]
+
+        assert async_to_sync(main)()
 
     def test_decorator_of_a_generator(self) -> None:
         def one() -> Iterator[int]:
@@ -378,6 +523,61 @@ class BlockTests(NearCacheTestCase):
         async_to_sync(both)()
         assert seen == {"in": [True] * 3, "out": [False] * 3}
 
+    def test_task_that_outlives_the_block(self) -> None:
+        async def main() -> list[str]:
+            over = asyncio.Event()
+
+            async def later() -> list[str]:
+                await over.wait()
+                return await sync_to_async(names)()
+
+            with near_cache():
+                await sync_to_async(names)()
+                task = asyncio.create_task(later())
+            await sync_to_async(self.rename_elsewhere)("Bob")
+            over.set()
+            return await task
+
+        assert async_to_sync(main)() == ["Bob"]
+
+    def test_blocks_of_two_generators(self) -> None:
+        def rows(*parts: Callable[[], Any]) -> Iterator[Any]:
+            with near_cache():
+                for part in parts:
+                    yield part()
+
+        older, newer = rows(names), rows(str, names)
+        next(older)
+        self.rename_elsewhere("Bob")
+        next(newer)
+        list(older)  # ends its own block, not the newer one
+        assert next(newer) == ["Bob"]
+        list(newer)
+        assert not self.inside()
+
+    def test_one_object_twice(self) -> None:
+        block = near_cache()
+        with block:
+            with block:
+                assert self.inside()
+            assert self.inside()
+        assert not self.inside()
+
+    def test_decorator_of_a_partial_and_of_an_object(self) -> None:
+        def one() -> Iterator[int]:
+            yield 1  # pragma: no cover - never called
+
+        class Later:
+            async def __call__(self) -> bool:
+                await asyncio.sleep(0)
+                return near._current() is not None
+
+        with pytest.raises(TypeError, match=r"got the generator function functools\.partial"):
+            near_cache()(partial(one))
+        later = Later()
+        later.__dict__.update(__name__="later")
+        assert async_to_sync(near_cache()(later))()
+
     def test_no_cache_inside(self) -> None:
         with near_cache():
             names()
@@ -399,7 +599,7 @@ class MiddlewareTests(NearCacheTestCase):
             return HttpResponse("done")
 
         assert NearCacheMiddleware(view)(HttpRequest()).content == b"done"
-        assert near._inside.get() is None
+        assert near._current() is None
 
     def test_asynchronous_request(self) -> None:
         async def view(request: HttpRequest) -> HttpResponse:
@@ -407,12 +607,12 @@ class MiddlewareTests(NearCacheTestCase):
             before = await sync_to_async(stats.hits.total)()
             await Author.objects.acount()
             assert stats.hits.total() == before + 1
-            assert near._inside.get() is not None
+            assert near._current() is not None
             return HttpResponse("done")
 
         async def ask() -> Any:
             response = await middleware(HttpRequest())
-            assert near._inside.get() is None
+            assert near._current() is None
             return response
 
         names()
