@@ -6,7 +6,9 @@ backend              what is done
 ``PyMemcacheCache``  With one server, its client is asked. The one that Django has around it hashes
                      each key in Python to choose a server, which takes longer than the answer.
                      Given ``no_delay``, a ``set`` is not waited for (``noreply``).
-``RedisCache``       A script counts and stores in one round trip, not in three.
+``RedisCache``       With one server, its client is kept. Django makes a new one for each call, which
+                     takes longer than the call. A script counts and stores in one round trip, not
+                     in three.
 ===================  ==============================================================================
 
 Every other backend, and a subclass with a method of its own, is used by Django's API alone, and
@@ -19,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from django.core.cache.backends.base import BaseCache, default_key_func
 from django.core.cache.backends.memcached import PyMemcacheCache
@@ -57,13 +60,35 @@ def _memcached(backend: Any, method: str) -> Any:
     return client
 
 
+#: Beside each of Django's clients of one Redis server the client that it makes.
+_redis_clients: WeakKeyDictionary[RedisCacheClient, Any] = WeakKeyDictionary()
+
+
+def _redis(backend: Any, method: str) -> Any:
+    """Return a client of the one server of a cache; None where it is not that simple."""
+    if not _spells(backend.__class__, method, RedisCache):
+        return None
+    around = backend._cache
+    if type(around) is not RedisCacheClient or len(backend._servers) != 1:
+        return None
+    client = _redis_clients.get(around)
+    if client is None:
+        client = _redis_clients[around] = around.get_client(write=True)
+    return client
+
+
 def get_many(backend: Any, keys: Iterable[str]) -> dict[str, Any] | None:
     """Return what is there of ``keys``; None where there is no shorter way to ask."""
-    client = _memcached(backend, "get_many")
-    if client is None:
-        return None
     names = {backend.make_key(key): key for key in keys}
-    return {names[name]: value for name, value in client.get_many(list(names)).items()}
+    if not names:
+        return None
+    if (client := _memcached(backend, "get_many")) is not None:
+        return {names[name]: value for name, value in client.get_many(list(names)).items()}
+    if (client := _redis(backend, "get_many")) is not None:
+        loads, values = backend._cache._serializer.loads, client.mget(names)
+        pairs = zip(names.values(), values, strict=True)
+        return {key: loads(value) for key, value in pairs if value is not None}
+    return None
 
 
 def can_count(backend: Any) -> bool:
@@ -78,23 +103,24 @@ def count(backend: Any, key: str) -> int | None:
 
 
 def send(backend: Any, key: str, value: Any, timeout: Any) -> bool:
-    """Have ``value`` stored, and do not wait for it; False where the client has no way to do so."""
-    client = _memcached(backend, "set")
-    # Without no_delay the kernel keeps back what is sent next until the server has confirmed this,
-    # for which a server that has nothing to answer takes its time: 40 ms.
-    if client is None or not backend._options.get("no_delay"):
-        return False
-    client.set(backend.make_key(key), value, backend.get_backend_timeout(timeout), noreply=True)
-    return True
+    """Have ``value`` stored, if possible without waiting; False where there is no shorter way."""
+    life = backend.get_backend_timeout(timeout)
+    if (client := _memcached(backend, "set")) is not None:
+        # Without no_delay the kernel keeps back what is sent next until the server has confirmed this,
+        # for which a server that has nothing to answer takes its time: 40 ms.
+        if not backend._options.get("no_delay"):
+            return False
+        client.set(backend.make_key(key), value, life, noreply=True)
+        return True
+    if life != 0 and (client := _redis(backend, "set")) is not None:
+        client.set(backend.make_key(key), backend._cache._serializer.dumps(value), ex=life)
+        return True
+    return False
 
 
 def can_append(backend: Any) -> bool:
     """Whether ``append`` can be used."""
-    return (
-        _spells(backend.__class__, "incr", RedisCache)
-        and backend.key_func is default_key_func
-        and type(getattr(backend, "_cache", None)) is RedisCacheClient
-    )
+    return _redis(backend, "incr") is not None and backend.key_func is default_key_func
 
 
 def append(backend: Any, counter: str, item: str, value: Any, timeout: int, above: int) -> int | None:
@@ -103,8 +129,6 @@ def append(backend: Any, counter: str, item: str, value: Any, timeout: int, abov
     None where there is nothing to count from; not stored unless the number is ``above`` this.
     """
     counter, item = map(backend.make_and_validate_key, (counter, item))
-    client = backend._cache
-    number = client.get_client(counter, write=True).eval(
-        APPEND, 1, counter, above, item, client._serializer.dumps(value), timeout
-    )
+    data = backend._cache._serializer.dumps(value)
+    number = _redis(backend, "incr").eval(APPEND, 1, counter, above, item, data, timeout)
     return None if number is None else int(number)

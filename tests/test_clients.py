@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 from unittest import mock
 
@@ -148,6 +150,51 @@ class AskTests(PyMemcache, CacheTestCase):
                     method()
 
 
+class KeptRedisTests(Redis, CacheTestCase):
+    def test_no_client_is_made_for_a_call(self) -> None:
+        server("default").get_many(["a"])
+        with mock.patch("redis.Redis.__init__", side_effect=AssertionError):
+            server("default").send("a", b"1", 60)
+            assert server("default").offer("b", 10**18, None)
+            found = server("default").get_many(["a", "b", "missing"])
+        assert found == {"a": b"1", "b": 10**18}
+        assert type(found["b"]) is int
+        assert cache.get_many(["a", "b"]) == found
+        assert 0 < cache._cache.get_client().ttl(cache.make_key("a")) <= 60
+        assert cache._cache.get_client().ttl(cache.make_key("b")) == -1
+
+    def test_no_keys(self) -> None:
+        assert server("default").get_many([]) == {}
+
+    def test_a_timeout_of_0_stores_nothing(self) -> None:
+        cache.set("a", b"1")
+        server("default").send("a", b"2", 0)
+        assert cache.get("a") is None
+
+    def test_several_servers(self) -> None:
+        location = caches.settings["default"]["LOCATION"]
+        several = {"BACKEND": self.backend, "LOCATION": [location, location]}
+        with override_settings(CACHES={"default": several}), recorded(cache, "get_many") as calls:
+            cache.set("a", b"1")
+            assert server("default").get_many(["a"]) == {"a": b"1"}
+            assert not clients.can_append(caches["default"])
+        assert len(calls) == 1
+
+    def test_a_server_that_is_gone_is_down(self) -> None:
+        gone = {"BACKEND": self.backend, "LOCATION": "redis://127.0.0.1:1"}
+        with override_settings(CACHES={"default": gone}), self.assertLogs("caching", "WARNING"):
+            assert not server("default").offer("a", b"1", 60)
+            with pytest.raises(CacheDown):
+                server("default").get_many(["a"])
+
+    def test_clients_go_with_the_cache_that_made_them(self) -> None:
+        server("default").get_many(["a"])
+        around = weakref.ref(cache._cache)
+        server("default")._let_go()
+        gc.collect()
+        assert around() is None
+
+
 class AppendTests(Redis, CacheTestCase):
     def append(self, above: int = 0) -> int | None:
         return server("default").append("counter", "item:", b"data", 60, above)
@@ -242,4 +289,4 @@ class PyLibMCLeaningTests(Leaning, PyLibMC, CacheTestCase):
 
 
 class RedisLeaningTests(Leaning, Redis, CacheTestCase):
-    ways = {"append"}
+    ways = {"append", "get_many", "send"}
