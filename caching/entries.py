@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import time
+from time import monotonic, time
 from typing import Any, Final, NamedTuple
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
@@ -65,7 +65,7 @@ def fetch(key: str) -> Found:
 def _fetch(key: str, known: Index) -> Found:
     if (memory := near.memory(known)) is not None and (found := _recall(key, memory, known)):
         return found
-    results, seen = server(conf.cache), known.position
+    results, seen, asked_at = server(conf.cache), known.position, monotonic()
     if results is known.list.server:
         answer = results.get_many([key, known.list.position_key])
     else:
@@ -75,7 +75,7 @@ def _fetch(key: str, known: Index) -> Found:
         return Found(None, None, reasons.NO_LIST)
     if not known.catch_up(position):
         return Found(None, None, reasons.LATE)  # the number would be above what the near cache knows
-    memory = near.note(known)
+    memory = near.note(known, asked_at)
     data = answer.get(key)
     if data is None:
         return Found(None, position, reasons.ABSENT)

@@ -130,13 +130,15 @@ def memory(known: Index) -> Memory | None:
     return _memory(known)
 
 
-def note(known: Index) -> Memory | None:
-    """Note that the cache was asked, and all flushes learned; return where to keep what was found."""
+def note(known: Index, asked_at: float) -> Memory | None:
+    """Note that the cache was asked, and all flushes learned; return where to keep what was found.
+
+    ``asked_at`` is when, by the monotonic clock: the answer may have been long on its way.
+    """
     inside = _current()
     if inside is None:
         return None
-    inside.asked_at = monotonic()
-    inside.asked = known
+    inside.asked, inside.asked_at = known, asked_at
     return _memory(known)
 
 

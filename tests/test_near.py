@@ -335,7 +335,7 @@ class HoleTests(NearCacheTestCase):
 
     def ask_in_a_block_that_knows(self) -> list[str]:
         with near_cache():
-            near.note(index.index())
+            near.note(index.index(), near.monotonic())
             return names()
 
     def test_open(self) -> None:
@@ -431,6 +431,13 @@ class OtherProcessTests(NearCacheTestCase):
             self.rename_elsewhere("Bob")
             with mock.patch("caching.near.monotonic", return_value=near.monotonic() + near.FRESH + 1):
                 assert names() == ["Bob"]
+
+    def test_second_begins_when_the_cache_is_asked(self) -> None:
+        with near_cache():
+            with mock.patch("caching.entries.monotonic", return_value=near.monotonic() - near.FRESH - 1):
+                names()
+            self.rename_elsewhere("Bob")
+            assert names() == ["Bob"]
 
     def test_function_is_not_stored_above_what_its_reads_knew(self) -> None:
         with near_cache():
