@@ -32,7 +32,7 @@ class Effort:
         return max(1, round(full * self.share))
 
 
-FULL = Effort(rounds=25, share=1, long_rounds=5, seconds=2, results=(10, 10_000))
+FULL = Effort(rounds=7, share=1, long_rounds=5, seconds=2, results=(10, 10_000))
 QUICK = Effort(rounds=1, share=0.1, long_rounds=1, seconds=0.2, results=(10, 100))
 
 

@@ -23,12 +23,14 @@ class Tables(NamedTuple):
 
     #: Reads of these are cached, and writes to them recorded.
     tracked: frozenset[str]
-    #: Tables of other models: a write to them costs nothing.
-    known: frozenset[str]
     #: A write to the key changes the values as well (views, triggers).
     followers: Mapping[str, frozenset[str]]
     #: A delete from the key changes the values as well (cascades of the database).
     cascades: Mapping[str, frozenset[str]]
+    #: Of each table that is known the tracked ones which a write to it changes, and a delete from
+    #: it. None of them for most: a write to a model that is not cached costs nothing.
+    written: Mapping[str, frozenset[str]]
+    deleted: Mapping[str, frozenset[str]]
 
 
 @lru_cache(maxsize=1)
@@ -50,12 +52,27 @@ def tables() -> Tables:
         if sources:
             behind = [followers.get(name, frozenset()) for name in sources]
             followers[table] = followers.get(table, frozenset()).union(sources, *behind)
+    cascading = {parent: _reach(cascades, edges, parent) for parent, _ in cascades}
+    known = tracked | managed | set(_cache_tables())
     return Tables(
         frozenset(tracked),
-        frozenset(managed | set(_cache_tables())),
         followers,
-        {parent: _reach(cascades, edges, parent) for parent, _ in cascades},
+        cascading,
+        _changed(tracked, known, followers),
+        _changed(tracked, known, followers, cascading),
     )
+
+
+def _changed(
+    tracked: set[str], known: set[str], *reached: Mapping[str, frozenset[str]]
+) -> dict[str, frozenset[str]]:
+    """Return of each known table, and of each from which one is reached, the tracked ones that change."""
+    found = {}
+    for table in known.union(*reached):
+        names = {table}.union(*[each.get(table, ()) for each in reached]) & tracked
+        if names or table in known:
+            found[table] = frozenset(names)
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -122,16 +139,10 @@ def touched(written: Iterable[str] | None, deletes: bool) -> frozenset[str] | No
     """
     if written is None:
         return None
-    found: set[str] = set()
     project = tables()
-    for table in written:
-        names = {table} | project.followers.get(table, frozenset())
-        if deletes:
-            names |= project.cascades.get(table, frozenset())
-        if not names & project.tracked and table not in project.known:
-            return None
-        found |= names & project.tracked
-    return frozenset(found)
+    changed = project.deleted if deletes else project.written
+    names = set(written)
+    return frozenset().union(*[changed[name] for name in names]) if names <= changed.keys() else None
 
 
 def untracked(read: Iterable[str]) -> str | None:

@@ -125,8 +125,10 @@ def _flush(
 ) -> Flush:
     """Return what a statement flushes: as little as its text and its parameters prove."""
     flush = whole(written)
+    if not flush.changes or many or not isinstance(sql, str) or not found.tables:
+        return flush
     dialect = sessions.dialect(connection)
-    if not flush.changes or dialect is None or many or not isinstance(sql, str) or not found.tables:
+    if dialect is None:
         return flush
     proven = change(sql, params or (), dialect, tables.schemas())
     if proven is None or {proven.table} != found.tables or proven.table not in (flush.tables or ()):
