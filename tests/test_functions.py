@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 from unittest import mock
 
@@ -303,17 +304,18 @@ class TransactionTests(TransactionTestCase):
         self.assertEqual(cached_with(author, lambda: "after", "two"), "after")
 
     def test_nothing_is_stored_if_the_function_began_a_transaction(self) -> None:
-        atomic = transaction.atomic()
+        stack = ExitStack()
+        self.addCleanup(stack.close)
 
         def write() -> int:
-            atomic.__enter__()
+            stack.enter_context(transaction.atomic())
             Author.objects.create(name="ann")
             return Author.objects.count()
 
         self.assertEqual(cached(write, "key"), 1)
         self.assertEqual(stats.stores["function"], 0)
         transaction.set_rollback(True)
-        atomic.__exit__(None, None, None)
+        stack.close()
         self.assertEqual(cached(Author.objects.count, "key"), 0)
 
     def test_method_computes_after_a_write(self) -> None:
