@@ -77,8 +77,10 @@ class Server:
         """
         try:
             _send(self.cache, key, value, timeout)
-        except Exception as error:  # each client has its own tree of exceptions
+        except BaseException as error:  # each client has its own tree of exceptions
             self._let_go()
+            if not isinstance(error, Exception):
+                raise  # interrupted
             logger.debug("the cache %r did not take %s: %r", self.alias, key, error)
             return False
         return True
@@ -120,6 +122,10 @@ class Server:
                 raise
             self.failed(method, error)
             raise CacheDown(self.alias) from error
+        except BaseException:
+            # Interrupted: what the client did not read would be its answer to the next question.
+            self._let_go()
+            raise
         if self.failing:
             self.recovered(method)
         return answer

@@ -16,6 +16,7 @@ from caching.changes import whole
 from caching.flushlist import SMALLEST, FlushList, Record
 from caching.servers import CacheDown, server
 from tests.backends import CacheTestCase, LocMem, PyLibMC, PyMemcache, Redis, UndelayedPyMemcache, recorded
+from tests.threads import in_thread
 
 pytestmark = pytest.mark.direct
 
@@ -148,6 +149,47 @@ class AskTests(PyMemcache, CacheTestCase):
             for method in (lambda: server("default").get_many(["a"]), lambda: server("default").incr("a")):
                 with pytest.raises(CacheDown):
                     method()
+
+
+class Interrupted:
+    """A call that is interrupted while the answer is on its way: a signal, a greenlet that is killed."""
+
+    #: What waits for the answer.
+    waits: str
+
+    def interrupt(self, method: str, *arguments: Any) -> None:
+        with mock.patch(self.waits, side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+            getattr(server("default"), method)(*arguments)
+
+    def test_its_answer_is_not_that_of_the_next(self) -> None:
+        cache.set("a", b"1")
+        self.interrupt("get_many", ["a"])
+        in_thread(lambda: cache.set("a", b"2"))
+        assert server("default").get_many(["a"]) == {"a": b"2"}
+
+    def test_its_number_is_not_that_of_the_next(self) -> None:
+        cache.set("number", 1)
+        self.interrupt("incr", "number")  # it may have been counted, or not
+        number = in_thread(lambda: cache.get("number"))
+        assert server("default").incr("number") == number + 1
+
+    def test_what_is_offered(self) -> None:
+        self.interrupt("offer", "b", b"1", 60)
+        cache.set("a", b"1")
+        assert server("default").get_many(["a"]) == {"a": b"1"}
+
+
+class PyMemcacheInterruptedTests(Interrupted, PyMemcache, CacheTestCase):
+    waits = "pymemcache.client.base._recv"
+
+    def test_by_the_api(self) -> None:
+        with override_settings(CACHE_MACHINE={"DIRECT_CLIENTS": False}):
+            self.test_its_answer_is_not_that_of_the_next()
+            self.test_its_number_is_not_that_of_the_next()
+
+
+class RedisInterruptedTests(Interrupted, Redis, CacheTestCase):
+    waits = "redis.connection.Connection.read_response"
 
 
 class KeptRedisTests(Redis, CacheTestCase):
