@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
+from random import SystemRandom
 from typing import NoReturn
 
 import port_for
@@ -22,6 +23,16 @@ from mirakuru import TCPExecutor
 
 class Missing(Exception):
     """A server that some tests need cannot be had; the text says which, and what to install."""
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens.
+
+    Runs beside this one seed ``random`` with the same number for the same test, and would choose the
+    same port at the same moment.
+    """
+    candidates = sorted(port_for.available_good_ports())
+    return port_for.select_random(set(SystemRandom().sample(candidates, 20)))
 
 
 def start(command: str, port: int) -> TCPExecutor:
@@ -42,7 +53,7 @@ def memcached(*options: str, port: int | None = None) -> TCPExecutor:
     """Start a memcached; raise ``Missing`` where it is not installed."""
     if shutil.which("memcached") is None:
         raise Missing("memcached is not installed (Debian: apt-get install memcached)")
-    port = port or port_for.select_random()
+    port = port or free_port()
     user = "-u nobody " if os.geteuid() == 0 else ""
     return start(f"memcached {user}-l 127.0.0.1 -p {port} -U 0 {' '.join(options)}", port)
 
@@ -51,7 +62,7 @@ def redis(*options: str, port: int | None = None) -> TCPExecutor:
     """Start a Redis that keeps nothing on disk; raise ``Missing`` where it is not installed."""
     if shutil.which("redis-server") is None:
         raise Missing("redis-server is not installed (Debian: apt-get install redis-server)")
-    port = port or port_for.select_random()
+    port = port or free_port()
     return start(
         f"redis-server --bind 127.0.0.1 --port {port} --save '' --appendonly no {' '.join(options)}", port
     )

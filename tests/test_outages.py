@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 from unittest import mock
 
-import port_for
 import pytest
 from django.core.cache import cache, caches
 from django.core.signals import request_finished
@@ -37,7 +36,7 @@ class OutageContract:
 
     def setUp(self: Any) -> None:
         super().setUp()  # type: ignore[misc]
-        self.port = port_for.select_random()
+        self.port = servers.free_port()
         self.server = servers.needed(self.start)
         override = override_settings(
             CACHES={

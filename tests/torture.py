@@ -21,7 +21,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
-import port_for
 from mirakuru import TCPExecutor
 
 from tests import servers
@@ -101,7 +100,7 @@ class CacheServer:
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
-        self.port = port_for.select_random()
+        self.port = servers.free_port()
         self.restarts = 0
         self.executor = self.start()
 
