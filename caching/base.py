@@ -7,14 +7,12 @@ use it need nothing else, ``"caching"`` in ``INSTALLED_APPS`` or not.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, models
 from django.db.models.query import (
-    MAX_GET_RESULTS,
     FlatValuesListIterable,
     ModelIterable,
     NamedValuesListIterable,
@@ -29,10 +27,11 @@ from .builders import build
 from .changes import MANY_ROWS
 from .compiler import apart, keyed, through, wanted
 from .conf import NO_CACHE, check_timeout, conf
+from .deferral import DeferringQuerySet, overrides_nothing
 from .explain import Explanation, explain
 from .functions import cached, cached_method, cached_with, forget_results
 from .near import near_cache
-from .plans import Extension, Plan, extend, extension, sketch
+from .plans import Plan
 from .raw import CachingRawQuerySet, mark
 from .reads import MISS, Keyed, Read, no_cache, result_key
 from .writes import install, invalidate, invalidate_all
@@ -58,19 +57,8 @@ M = TypeVar("M", bound=models.Model, covariant=True)
 if TYPE_CHECKING:
     _Model = models.Model
 
-    class _QuerySet(models.QuerySet[M, M]):
-        """What Django's own class has and its stubs do not tell."""
-
-        _prefetch_related_lookups: tuple[Any, ...]
-        _for_write: bool
-        _known_related_objects: dict[Any, dict[Any, models.Model]]
-        _result_cache: list[Any] | None
-        _chain: Any
-        _clone: Any
-
 else:
     _Model = object
-    _QuerySet = models.QuerySet
 
 
 class CachingMixin(_Model):
@@ -117,7 +105,7 @@ class CachingMixin(_Model):
             super().refresh_from_db(*args, **kwargs)
 
 
-class CachingQuerySet(_QuerySet[M]):
+class CachingQuerySet(DeferringQuerySet[M]):
     """A queryset whose answers come from the cache until the database changes.
 
     Everything that ``QuerySet`` does works the same. ``iterator()`` streams from the database
@@ -128,8 +116,6 @@ class CachingQuerySet(_QuerySet[M]):
     answers_from_cache = True
 
     _timeout: Any = DEFAULT_TIMEOUT
-    #: While ``get()`` makes its queryset: the read that has found nothing yet.
-    _pending: Read
 
     @property
     def timeout(self) -> Any:
@@ -258,10 +244,11 @@ class CachingQuerySet(_QuerySet[M]):
 
     def _read(self, timeout: Any) -> Read:
         read = Read(self.model, self.db, conf.seconds(timeout))
-        if self.query.select_for_update:
+        query = self._query  # whatever waits to be put into it has no part in this
+        if query.select_for_update:
             read.reason = reasons.LOCKS
-        elif type(self.query) is not models.sql.Query:
-            read.reason = reasons.QUERY_CLASS.format(name=type(self.query).__qualname__)
+        elif type(query) is not models.sql.Query:
+            read.reason = reasons.QUERY_CLASS.format(name=type(query).__qualname__)
         else:
             read.reason = read.gate(self._for_write)
         return read
@@ -276,7 +263,7 @@ class CachingQuerySet(_QuerySet[M]):
         read = self._read(timeout)
         if not read.may_ask():
             return MISS, None
-        found = read.look_up(self.query, "one", purpose)
+        found = self._look_up(read, "one", purpose)
         return found, read if read.reason is None else None
 
     def _stand_in(self, read: Read) -> CachingQuerySet[M]:
@@ -308,7 +295,7 @@ class CachingQuerySet(_QuerySet[M]):
             if pending is not None and pending.asks(self.query):
                 read = pending
             else:
-                read.rows = read.look_up(self.query, "all", "all")
+                read.rows = self._look_up(read, "all", "all")
                 if read.rows is MISS and read.number is not None and self.query.values_select:
                     self._select_keys(read)
         if read.rows is not MISS and (built := self._built(read, read.plan)) is not None:
@@ -351,41 +338,8 @@ class CachingQuerySet(_QuerySet[M]):
             return None
         return build(plan.builder, read.rows, read.connection, fetch_mode, conf.kin)
 
-    def get(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the one object that meets the conditions, as Django does.
-
-        With one condition, no other queryset is made where the answer is in the cache.
-        """
-        if args or len(kwargs) != 1 or self._result_cache is not None or not _is_plain(type(self)):
-            return super().get(*args, **kwargs)
-        return self._get(*kwargs.popitem())
-
-    def _get(self, name: str, value: Any) -> Any:
-        read = self._read(self._timeout)
-        drawn = None
-        query = self.query
-        # A sticky filter is one whose joins the next one uses again: not seen in its shape.
-        special = query.filter_is_sticky or query.distinct_fields or self._prefetch_related_lookups
-        if read.reason is None and not special:
-            drawn = sketch(query, read.connection, "all")
-        if drawn is None:
-            return super().get(**{name: value})
-        known = extension(drawn, name)
-        if known is True:
-            found = super().get(**{name: value})
-            # What was just asked has a plan now, if it has a shape.
-            clone: Any = self.filter(**{name: value}).order_by()
-            clone.query.set_limits(high=MAX_GET_RESULTS)
-            extend(drawn, name, value, clone.query, read.connection)
-            return found
-        if isinstance(known, Extension) and known.accepts(value):
-            read.rows = read.find_planned(known.plan, [*drawn.values, value], "all")
-            single = read.rows is not MISS and len(read.rows) == 1
-            if single and (built := self._built(read, known.plan)) is not None:
-                return built[0]
-            # Not on this queryset itself: other threads may use it, too.
-            return super(CachingQuerySet, self._with(_pending=read)).get(**{name: value})
-        return super().get(**{name: value})
+    def _is_plain(self) -> bool:
+        return overrides_nothing(type(self), CachingQuerySet)
 
     def _clone(self) -> CachingQuerySet[M]:
         clone: CachingQuerySet[M] = super()._clone()
@@ -406,27 +360,6 @@ _ITERABLES: Final = frozenset(
         FlatValuesListIterable,
     }
 )
-
-
-@cache
-def _is_plain(queryset: type[QuerySet[Any]]) -> bool:
-    """Whether a class of querysets overrides nothing by which ``get()`` does its work."""
-    return all(
-        getattr(queryset, name) is getattr(base, name)
-        for base, names in ((QuerySet, _OF_DJANGO), (CachingQuerySet, _OF_OURS))
-        for name in names
-    )
-
-
-_OF_DJANGO: Final = (
-    "filter",
-    "_filter_or_exclude",
-    "_filter_or_exclude_inplace",
-    "order_by",
-    "_chain",
-    "__len__",
-)
-_OF_OURS: Final = ("_fetch_all", "_clone", "_read", "_answer")
 
 
 class CachingManager(models.Manager.from_queryset(CachingQuerySet)):  # type: ignore[misc]

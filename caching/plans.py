@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from django.db.models import Q
+from django.db.models.sql import Query
+
 from . import tables
 from .builders import Builder, builder
 from .fingerprints import Condition, fingerprint, is_closed, last_condition
@@ -47,6 +50,8 @@ class Sketch(NamedTuple):
 class Extension(NamedTuple):
     """The plan of a shape with one more condition."""
 
+    #: Where that plan is kept.
+    place: tuple[Any, ...]
     plan: Plan
     condition: Condition
 
@@ -58,6 +63,8 @@ class Extension(NamedTuple):
 _plans: dict[tuple[Any, ...], Plan] = {}
 #: By the place of a query and the name of a lookup; False where it was tried in vain.
 _extensions: dict[tuple[Any, ...], Extension | bool] = {}
+#: By model and name of a lookup; False where it was tried in vain.
+_conditions: dict[tuple[Any, str], Condition | bool] = {}
 
 #: What a compiler holds that is of its own query, and not of the shape.
 _OWN: Final = frozenset(
@@ -108,11 +115,14 @@ def extension(drawn: Sketch, name: str) -> Extension | bool:
     return _extensions.get((drawn.place, name), True)
 
 
-def extend(drawn: Sketch, name: str, value: Any, query: Any, connection: Any) -> None:
-    """Learn what becomes of the query that was drawn when ``name=value`` is added: ``query``."""
+def extend(drawn: Sketch, name: str, value: Any, query: Any, found: Sketch | None) -> None:
+    """Learn what becomes of the query that was drawn when ``name=value`` is added: ``query``.
+
+    ``found`` is the sketch of that.
+    """
     if len(_extensions) >= PLANS:
         _extensions.clear()
-    found, condition = sketch(query, connection, "all"), last_condition(query)
+    condition = last_condition(query)
     learned: Extension | bool = False
     if (
         found is not None
@@ -121,14 +131,36 @@ def extend(drawn: Sketch, name: str, value: Any, query: Any, connection: Any) ->
         and condition.accepts(value)
         and found.values == [*drawn.values, value]
     ):
-        learned = Extension(found.plan, condition)
+        learned = Extension(found.place, found.plan, condition)
     _extensions[drawn.place, name] = learned
+
+
+def condition_of(model: Any, name: str) -> Condition | bool:
+    """Return the condition that ``name=value`` is, if it is a plain one.
+
+    False where it is not, True where that was not tried yet.
+    """
+    return _conditions.get((model, name), True)
+
+
+def learn_condition(model: Any, name: str, value: Any) -> None:
+    """Learn what ``name=value`` is, which was accepted as a condition on ``model``."""
+    if type(value) not in (int, str):
+        return  # other values may make something else of it
+    if len(_conditions) >= PLANS:
+        _conditions.clear()
+    query = Query(model)
+    query.add_q(Q((name, value)))
+    condition = last_condition(query)
+    if condition is None or condition.accepts(value):
+        _conditions[model, name] = condition or False
 
 
 def forget() -> None:
     """Learn all plans anew: the models or the settings have changed."""
     _plans.clear()
     _extensions.clear()
+    _conditions.clear()
 
 
 tables.on_forget(forget)

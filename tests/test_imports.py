@@ -53,6 +53,7 @@ ROOMS = (
     "functions",
     "explain",
     "raw",
+    "deferral",
     "base",
 )
 

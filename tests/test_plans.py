@@ -239,7 +239,7 @@ class DifferenceTests(TestCase):
                 self.planned += 1
             return drawn
 
-        with mock.patch("caching.reads.sketch", compared), mock.patch("caching.base.sketch", compared):
+        with mock.patch("caching.reads.sketch", compared), mock.patch("caching.deferral.sketch", compared):
             for read in READS.values():
                 for _ in range(3):
                     value = read()

@@ -23,7 +23,7 @@ from django.db import connections, models
 from django.db.models import Count
 from django.db.models.query import MAX_GET_RESULTS
 
-from caching import base, plans
+from caching import base, deferral, plans
 from caching.base import CachingQuerySet, CachingRawQuerySet, near_cache, no_cache
 from caching.compiler import CachingRawQuery, apart, through
 from caching.conf import conf
@@ -34,7 +34,7 @@ from caching.reports import cache_miss, stats
 #: Whether the second answer is to come from the near cache.
 NEAR = "DJANGO_SUITE_NEAR" in os.environ
 #: What was seen here, beyond what the library counts.
-counts: Counter[str] = Counter(warmed=0, watched=0, changing=0, planned=0, found=0)
+counts: Counter[str] = Counter(warmed=0, watched=0, changing=0, planned=0, waited=0, found=0)
 #: The keys of the misses since this was last cleared.
 missed: set[str] = set()
 
@@ -154,13 +154,24 @@ class WarmingQuerySet(CachingQuerySet[Any]):
     def _get(self, name: str, value: Any) -> Any:
         with settled(self):
             read = self._read(self._timeout)
-            drawn = None if read.reason else sketch(self.query, read.connection, "all")
+            drawn = None if read.reason else sketch(self.query, read.connection, "get")
             known = None if drawn is None else plans.extension(drawn, name)
             if drawn is not None and isinstance(known, Extension) and known.accepts(value):
                 query = self.filter(**{name: value}).order_by().query
                 query.set_limits(high=MAX_GET_RESULTS)
                 check(known.plan, [*drawn.values, value], query, read.connection)
             return super()._get(name, value)
+
+    def _look_up(self, read: Read, kind: str, purpose: str) -> Any:
+        waiting = self._waiting
+        drawn = waiting and sketch(waiting.query, read.connection, purpose)
+        if waiting and drawn:
+            known = plans.extension(drawn, waiting.name)
+            if isinstance(known, Extension) and known.accepts(waiting.value):
+                query = asked(waiting.join(), purpose)
+                check(known.plan, [*drawn.values, waiting.value], query, read.connection)
+                counts["waited"] += 1
+        return super()._look_up(read, kind, purpose)
 
     def _rows(self) -> Any:
         """Return the rows as the driver gave them; no objects are made, no signals sent."""
@@ -228,7 +239,7 @@ def install() -> None:
     CachingQuerySet.get.__doc__ = models.QuerySet.get.__doc__
     vars(base)["Read"] = CheckedRead
     # What is overridden here, for a closer look, does not change what get() does.
-    vars(base)["_OF_OURS"] = tuple(name for name in base._OF_OURS if name != "_fetch_all")
+    vars(deferral)["PLAIN"] = tuple(name for name in deferral.PLAIN if name != "_fetch_all")
     for name, method in vars(CachingQuerySet).items():
         if callable(method) and not hasattr(models.QuerySet, name):
             method.queryset_only = True  # the methods of managers are counted, too
