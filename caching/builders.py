@@ -36,15 +36,12 @@ class Builder(NamedTuple):
     local_setter: Callable[[Any, Any], None] | None
     remote_setter: Callable[[Any, Any], None] | None
     related: tuple[Builder, ...]
+    #: All the models of which objects are made.
+    models: frozenset[type[Model]]
     #: The places of the keys of its parents; None for one that is not loaded.
     parents: tuple[int | None, ...] = ()
     #: Place and expression of each column that is converted.
     converted: tuple[tuple[int, Any], ...] = ()
-
-    @property
-    def models(self) -> set[type[Model]]:
-        """All the models of which objects are made."""
-        return {self.model}.union(*(builder.models for builder in self.related))
 
 
 def builder(compiler: Any) -> Builder | None:
@@ -71,8 +68,9 @@ def _builder(info: dict[str, Any], select: Sequence[Any]) -> Builder | None:
     attributes = tuple(item[0].target.attname for item in select[start:end])
     if model._meta.pk.attname not in attributes:
         return None
-    related = tuple(_builder(below, select) for below in info.get("related_klass_infos", ()))
-    if None in related:
+    found = [_builder(below, select) for below in info.get("related_klass_infos", ())]
+    related = tuple(below for below in found if below is not None)
+    if len(related) < len(found):
         return None
     return Builder(
         model,
@@ -82,7 +80,8 @@ def _builder(info: dict[str, Any], select: Sequence[Any]) -> Builder | None:
         start + attributes.index(model._meta.pk.attname),
         info.get("local_setter"),
         info.get("remote_setter"),
-        tuple(below for below in related if below is not None),
+        related,
+        frozenset({model}.union(*(below.models for below in related))),
         tuple(start + attributes.index(name) if name in attributes else None for name in parents(model)),
     )
 
