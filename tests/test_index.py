@@ -293,6 +293,15 @@ class IndexContract:
             self.judge(0, "a")
             assert not self.index.quiet_for(5, ["b"], module.monotonic())
 
+    def test_not_quiet_while_a_record_is_awaited(self) -> None:
+        self.begin()
+        with mock.patch("caching.index.monotonic", return_value=module.monotonic() + 6):
+            assert self.index.quiet_for(5, ["a"], module.monotonic())
+            number = self.append("a")
+            self.index.list.server.delete(self.index.list.key(number))  # counted, and not there yet
+            assert self.index.catch_up(number)
+            assert not self.index.quiet_for(5, ["a"], module.monotonic())
+
 
 class LocMemIndexTests(IndexContract, LocMem, IndexTestCase):
     pass
