@@ -251,6 +251,8 @@ class CachingQuerySet(DeferringQuerySet[M]):
             read.reason = reasons.QUERY_CLASS.format(name=type(query).__qualname__)
         else:
             read.reason = read.gate(self._for_write)
+            if read.reason is None and "_pending" not in self.__dict__:
+                read.ask_ahead()
         return read
 
     def _single(self, timeout: Any, purpose: str) -> tuple[Any, Read | None]:
@@ -263,7 +265,8 @@ class CachingQuerySet(DeferringQuerySet[M]):
         read = self._read(timeout)
         if not read.may_ask():
             return MISS, None
-        found = self._look_up(read, "one", purpose)
+        self._look_up(read, "one", purpose)
+        found = read.found()
         return found, read if read.reason is None else None
 
     def _stand_in(self, read: Read) -> CachingQuerySet[M]:
@@ -296,10 +299,10 @@ class CachingQuerySet(DeferringQuerySet[M]):
                 read = pending
             else:
                 read.rows = self._look_up(read, "all", "all")
-                if read.rows is MISS and read.number is not None and self.query.values_select:
-                    self._select_keys(read)
-        if read.rows is not MISS and (built := self._built(read, read.plan)) is not None:
-            return built
+            if (built := self._settled(read, read.plan)) is not None:
+                return built
+            if read.rows is MISS and read.number is not None and self.query.values_select:
+                self._select_keys(read)
         rows: Any = self._iterable_class(self._stand_in(read) if read.reason is None else self)
         found: list[Any] = list(rows)
         if read.key and not read.reason:
@@ -326,11 +329,25 @@ class CachingQuerySet(DeferringQuerySet[M]):
         read.rows = [row[:-1] for row in found.rows]
         read.keep_keyed(read.rows, found)
 
-    def _built(self, read: Read, plan: Plan) -> list[Any] | None:
+    def _settled(self, read: Read, plan: Plan | None) -> list[Any] | None:
+        """Return the objects of rows that were found, or None; then ``read.rows`` tells what was found.
+
+        The objects are made of what is in memory while the cache is asked whether it still holds.
+        """
+        rows = read.rows
+        built = None if rows is MISS else self._built(read, plan)
+        if read.lookup is not None:
+            read.rows = read.found()
+        if read.rows is not rows:
+            built = None if read.rows is MISS else self._built(read, plan)
+        return built
+
+    def _built(self, read: Read, plan: Plan | None) -> list[Any] | None:
         """Return the objects of rows that were found; None where Django is to build them."""
         fetch_mode = getattr(self, "_fetch_mode", None)
         if (
             self._iterable_class is not ModelIterable
+            or plan is None
             or plan.builder is None
             or self._known_related_objects
             or (fetch_mode is not None and fetch_mode.track_peers)

@@ -20,6 +20,7 @@ from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import post_init, pre_init
 
 from .kin import LOADED, parents
+from .reports import is_heard
 
 
 class Builder(NamedTuple):
@@ -121,7 +122,7 @@ def build(
     their parents.
     """
     for model in how.models:
-        if pre_init.has_listeners(model) or post_init.has_listeners(model) or not _is_still_plain(model):
+        if is_heard(pre_init, model) or is_heard(post_init, model) or not _is_still_plain(model):
             return None
     if how.converted:
         rows = _converted(how, rows, connection)

@@ -3,25 +3,30 @@
 ===================  ==============================================================================
 backend              what is done
 ===================  ==============================================================================
-``PyMemcacheCache``  With one server, its client is asked. The one that Django has around it hashes
-                     each key in Python to choose a server, which takes longer than the answer.
-                     Given ``no_delay``, a ``set`` is not waited for (``noreply``).
-``RedisCache``       With one server, its client is kept. Django makes a new one for each call, which
+``PyMemcacheCache``  With one server, it is asked without the client that hashes each key in Python
+                     to choose a server. A ``set`` is not waited for (``noreply``).
+``RedisCache``       With one server, a client is kept. Django makes a new one for each call, which
                      takes longer than the call. A script counts and stores in one round trip, not
                      in three.
+both                 A question can be sent now and its answer read later, so that what is done
+                     meanwhile takes no time of its own.
 ===================  ==============================================================================
 
+Each thread has a connection of its own for that, beside the one of Django's client: what others ask
+Django's client meanwhile is not mixed up with it.
+
 Every other backend, and a subclass with a method of its own, is used by Django's API alone, and
-so are these with ``DIRECT_CLIENTS`` off. The clients inside of Django's backends, ``cache._cache``,
-are leaned on here and nowhere else.
+so are these with ``DIRECT_CLIENTS`` off. What is inside of Django's backends and of the clients is
+leaned on here and nowhere else.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import finalize
 
 from django.core.cache.backends.base import BaseCache, default_key_func
 from django.core.cache.backends.memcached import PyMemcacheCache
@@ -41,6 +46,242 @@ end
 return number
 """
 
+#: Bytes that are read from a socket at once.
+CHUNK: Final = 1 << 16
+
+
+class Strange(Exception):
+    """A server answered something that is no answer to the question."""
+
+
+class Refused(Exception):
+    """A server said that it will not do what it was asked."""
+
+
+class Question:
+    """A question that was sent. Answers come in the order of the questions."""
+
+    __slots__ = ("_answer", "_client", "_command", "_error", "_names")
+
+    def __init__(self, client: Client, command: Any, names: Any) -> None:
+        #: ``names`` are those that the answer is about, as the client wants them back.
+        self._client, self._command, self._names = client, command, names
+        self._answer: Any = None
+        self._error: Exception | None = None
+        client.send(command)
+        client.waiting.append(self)
+
+    def answer(self) -> Any:
+        """Return the answer, when it is there; raise whatever the client raises."""
+        waiting = self._client.waiting
+        while self in waiting:
+            waiting[0].receive()
+        if self._error is not None:
+            raise self._error
+        return self._answer
+
+    def receive(self) -> None:
+        """Read the answer, the next one that comes, and keep it or the error."""
+        client = self._client
+        try:
+            try:
+                self._answer = client.read(self._names)
+            except client.lost:
+                if len(client.waiting) > 1:
+                    raise
+                client.close()
+                client.send(self._command)
+                self._answer = client.read(self._names)
+            client.waiting.remove(self)
+        except client.refused as error:
+            client.waiting.remove(self)
+            self._error = error
+        except BaseException as error:
+            client.fail()  # what was not read would be the answer to the next question
+            if not isinstance(error, Exception):
+                raise  # interrupted
+            self._error = error
+
+
+class Client:
+    """A connection to the one server of a cache, of the present thread alone."""
+
+    #: What is raised where the server has closed the connection.
+    lost: type[Exception] = ConnectionError
+    #: What is raised for an answer that says no.
+    refused: type[Exception] = Refused
+
+    def __init__(self) -> None:
+        #: What was asked and not read yet.
+        self.waiting: list[Question] = []
+
+    def settle(self) -> None:
+        """Read what is waited for, so that the connection can be used for something else."""
+        while self.waiting:
+            self.waiting[0].receive()
+
+    def fail(self) -> None:
+        """Close the connection, on which nothing is to be waited for any more."""
+        for question in self.waiting:
+            question._error = ConnectionAbortedError("the connection was closed before the answer came")
+        self.waiting.clear()
+        self.close()
+
+    def send(self, command: Any) -> None:
+        """Send a command, on another connection if the server has closed what nobody used for long."""
+        try:
+            self.transmit(command)
+        except self.lost:
+            self.fail()
+            self.transmit(command)
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""
+        raise NotImplementedError
+
+    def transmit(self, command: Any) -> None:
+        """Send a command."""
+        raise NotImplementedError
+
+    def read(self, names: Any) -> Any:
+        """Read the answer to what asked for ``names``."""
+        raise NotImplementedError
+
+    def ask(self, names: dict[str, str]) -> Question:
+        """Ask for what is there of ``names``; the answer is by what they stand for."""
+        raise NotImplementedError
+
+    def store(self, name: str, value: Any, life: int | None) -> None:
+        """Have ``value`` stored for ``life``, in the backend's spelling."""
+        raise NotImplementedError
+
+
+class Memcached(Client):
+    """What pymemcache does, in two steps. It connects, and says how keys and values are spelled."""
+
+    def __init__(self, backend: Any) -> None:
+        super().__init__()
+        # Without no_delay the kernel keeps back what is sent after something that is not answered
+        # until the server has confirmed that, for which it takes its time: 40 ms.
+        around = backend._class(backend.client_servers, **{**backend._options, "no_delay": True})
+        (self.client,) = around.clients.values()
+        self._buffer = bytearray()
+        finalize(self, self.client.close)
+
+    def close(self) -> None:
+        self._buffer.clear()
+        self.client.close()
+
+    def _name(self, name: str) -> bytes:
+        if len(name) <= 200 and name.isascii() and name.isprintable() and " " not in name:
+            return self.client.key_prefix + name.encode() if self.client.key_prefix else name.encode()
+        key: bytes = self.client.check_key(name, self.client.key_prefix)
+        return key
+
+    def transmit(self, command: bytes) -> None:
+        if self.client.sock is None:
+            self.client._connect()
+        self.client.sock.sendall(command)
+
+    def ask(self, names: dict[str, str]) -> Question:
+        spelled = {self._name(name): key for name, key in names.items()}
+        return Question(self, b"get %b\r\n" % b" ".join(spelled), spelled)
+
+    def count(self, name: str) -> Question:
+        """Ask to count ``name`` on; the answer is its number, or None where there is none."""
+        return Question(self, b"incr %b 1\r\n" % self._name(name), None)
+
+    def store(self, name: str, value: Any, life: int | None) -> None:
+        key = self._name(name)
+        data, flags = self.client.serde.serialize(key, value)
+        if isinstance(data, str):
+            data = data.encode(self.client.encoding)
+        self.send(b"set %b %d %d %d noreply\r\n%b\r\n" % (key, flags, life or 0, len(data), data))
+
+    def read(self, names: dict[bytes, str] | None) -> Any:
+        return self._number() if names is None else self._values(names)
+
+    def _more(self) -> None:
+        data = self.client.sock.recv(CHUNK)
+        if not data:
+            raise ConnectionResetError("the server has closed the connection")
+        self._buffer += data
+
+    def _take(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._more()
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
+    def _line(self) -> bytes:
+        while (end := self._buffer.find(b"\r\n")) < 0:
+            self._more()
+        return self._take(end + 2)[:-2]
+
+    def _values(self, names: dict[bytes, str]) -> dict[str, Any]:
+        found = {}
+        while (line := self._line()) != b"END":
+            word, *fields = line.split()
+            if word != b"VALUE" or len(fields) != 3 or fields[0] not in names:
+                raise Strange(line[:200])
+            key, flags, size = fields
+            data = self._take(int(size) + 2)[:-2]
+            found[names[key]] = self.client.serde.deserialize(key, data, int(flags))
+        return found
+
+    def _number(self) -> int | None:
+        line = self._line()
+        if line == b"NOT_FOUND":
+            return None
+        if line.startswith(b"CLIENT_ERROR"):
+            raise Refused(line)
+        if not line.isdigit():
+            raise Strange(line[:200])
+        return int(line)
+
+
+class Redis(Client):
+    """What redis-py does, in two steps, on a connection that is kept."""
+
+    def __init__(self, backend: Any) -> None:
+        super().__init__()
+        around = backend._cache
+        pool = around._get_connection_pool(write=True)
+        self.client = around._client(connection_pool=pool, single_connection_client=True)
+        exceptions = around._lib.exceptions
+        self.lost, self.refused = exceptions.ConnectionError, exceptions.ResponseError
+        self._serializer = around._serializer
+
+    def close(self) -> None:
+        self.client.connection.disconnect()
+
+    def transmit(self, command: tuple[Any, ...]) -> None:
+        self.client.connection.send_command(*command)
+
+    def read(self, names: dict[str, str] | None) -> Any:
+        answer = self.client.connection.read_response()
+        if names is None:
+            return answer
+        pairs, loads = zip(names.values(), answer, strict=True), self._serializer.loads
+        return {key: loads(value) for key, value in pairs if value is not None}
+
+    def ask(self, names: dict[str, str]) -> Question:
+        return Question(self, ("MGET", *names), names)
+
+    def store(self, name: str, value: Any, life: int | None) -> None:
+        # Its answer is read before that of the next question.
+        self.settle()
+        ends = () if life is None else ("EX", life)
+        Question(self, ("SET", name, self._serializer.dumps(value), *ends), None)
+
+    def append(self, counter: str, item: str, value: Any, timeout: int, above: int) -> int | None:
+        """Count and store by the script."""
+        data = self._serializer.dumps(value)
+        command = "EVAL", APPEND, 1, counter, above, item, data, timeout
+        number = Question(self, command, None).answer()
+        return None if number is None else int(number)
+
 
 @cache
 def _spells(backend: type[BaseCache], method: str, of: type[BaseCache]) -> bool:
@@ -49,86 +290,96 @@ def _spells(backend: type[BaseCache], method: str, of: type[BaseCache]) -> bool:
     return issubclass(backend, of) and all(getattr(backend, name) is getattr(of, name) for name in names)
 
 
-def _memcached(backend: Any, method: str) -> Any:
+class Own(threading.local):
+    """What the present thread has for the cache of one alias, whose backends come and go.
+
+    Of asynchronous tasks each has a backend of its own.
+    """
+
+    #: Of what the client was made, and the client; None where the server is not that simple.
+    made: tuple[Any, Client | None] | None = None
+
+
+def _client(own: Own, backend: Any, method: str) -> Any:
     """Return the client of the one server of a cache; None where it is not that simple."""
-    if not _spells(backend.__class__, method, PyMemcacheCache):
+    kind = backend.__class__
+    if not (_spells(kind, method, PyMemcacheCache) or _spells(kind, method, RedisCache)):
         return None
+    of = kind, backend._servers
+    if own.made is None or own.made[0] != of:
+        own.made = of, _made(backend)
+    return own.made[1]
+
+
+def _made(backend: Any) -> Client | None:
     around = backend._cache
+    if issubclass(backend.__class__, RedisCache):
+        return Redis(backend) if type(around) is RedisCacheClient and len(backend._servers) == 1 else None
     if type(around) is not backend._lib.HashClient or len(around.clients) != 1:
         return None
     (client,) = around.clients.values()
-    return client
+    return Memcached(backend) if type(client) is backend._lib.Client else None
 
 
-#: Beside each of Django's clients of one Redis server the client that it makes.
-_redis_clients: WeakKeyDictionary[RedisCacheClient, Any] = WeakKeyDictionary()
+def close(own: Own) -> None:
+    """Close the connection of the present thread: something went wrong there."""
+    made, own.made = own.made, None
+    if made is not None and made[1] is not None:
+        made[1].close()
 
 
-def _redis(backend: Any, method: str) -> Any:
-    """Return a client of the one server of a cache; None where it is not that simple."""
-    if not _spells(backend.__class__, method, RedisCache):
-        return None
-    around = backend._cache
-    if type(around) is not RedisCacheClient or len(backend._servers) != 1:
-        return None
-    client = _redis_clients.get(around)
-    if client is None:
-        client = _redis_clients[around] = around.get_client(write=True)
-    return client
+def can_ask(own: Own, backend: Any) -> bool:
+    """Whether ``ask`` can be used."""
+    return _client(own, backend, "get_many") is not None
 
 
-def get_many(backend: Any, keys: Iterable[str]) -> dict[str, Any] | None:
+def ask(own: Own, backend: Any, keys: Iterable[str]) -> Question | None:
+    """Ask for what is there of ``keys``; None where that cannot be done apart from the answer."""
+    client = _client(own, backend, "get_many")
+    return None if client is None else client.ask({backend.make_key(key): key for key in keys})
+
+
+def get_many(own: Own, backend: Any, keys: Iterable[str]) -> dict[str, Any] | None:
     """Return what is there of ``keys``; None where there is no shorter way to ask."""
-    names = {backend.make_key(key): key for key in keys}
-    if not names:
+    client = _client(own, backend, "get_many")
+    if client is None:
         return None
-    if (client := _memcached(backend, "get_many")) is not None:
-        return {names[name]: value for name, value in client.get_many(list(names)).items()}
-    if (client := _redis(backend, "get_many")) is not None:
-        loads, values = backend._cache._serializer.loads, client.mget(names)
-        pairs = zip(names.values(), values, strict=True)
-        return {key: loads(value) for key, value in pairs if value is not None}
-    return None
+    names = {backend.make_key(key): key for key in keys}
+    found: dict[str, Any] = client.ask(names).answer() if names else {}
+    return found
 
 
-def can_count(backend: Any) -> bool:
-    """Whether ``count`` can be used."""
-    return _memcached(backend, "incr") is not None
+def count(own: Own, backend: Any, key: str) -> Question | None:
+    """Ask to count ``key`` on; None where that cannot be done apart from the answer.
+
+    The answer is the number, or None where there is nothing to count from.
+    """
+    client = _client(own, backend, "incr")
+    return client.count(backend.make_key(key)) if isinstance(client, Memcached) else None
 
 
-def count(backend: Any, key: str) -> int | None:
-    """Count ``key`` on and return its number; None where there is nothing to count from."""
-    number: int | None = _memcached(backend, "incr").incr(backend.make_key(key), 1)
-    return number
-
-
-def send(backend: Any, key: str, value: Any, timeout: Any) -> bool:
+def send(own: Own, backend: Any, key: str, value: Any, timeout: Any) -> bool:
     """Have ``value`` stored, if possible without waiting; False where there is no shorter way."""
+    client = _client(own, backend, "set")
     life = backend.get_backend_timeout(timeout)
-    if (client := _memcached(backend, "set")) is not None:
-        # Without no_delay the kernel keeps back what is sent next until the server has confirmed this,
-        # for which a server that has nothing to answer takes its time: 40 ms.
-        if not backend._options.get("no_delay"):
-            return False
-        client.set(backend.make_key(key), value, life, noreply=True)
-        return True
-    if life != 0 and (client := _redis(backend, "set")) is not None:
-        client.set(backend.make_key(key), backend._cache._serializer.dumps(value), ex=life)
-        return True
-    return False
+    if client is None or (life == 0 and isinstance(client, Redis)):
+        return False
+    client.store(backend.make_key(key), value, life)
+    return True
 
 
-def can_append(backend: Any) -> bool:
+def can_append(own: Own, backend: Any) -> bool:
     """Whether ``append`` can be used."""
-    return _redis(backend, "incr") is not None and backend.key_func is default_key_func
+    return isinstance(_client(own, backend, "incr"), Redis) and backend.key_func is default_key_func
 
 
-def append(backend: Any, counter: str, item: str, value: Any, timeout: int, above: int) -> int | None:
+def append(
+    own: Own, backend: Any, counter: str, item: str, value: Any, timeout: int, above: int
+) -> int | None:
     """Count ``counter`` on, and store ``value`` under ``item`` and the number; return the number.
 
     None where there is nothing to count from; not stored unless the number is ``above`` this.
     """
     counter, item = map(backend.make_and_validate_key, (counter, item))
-    data = backend._cache._serializer.dumps(value)
-    number = _redis(backend, "incr").eval(APPEND, 1, counter, above, item, data, timeout)
-    return None if number is None else int(number)
+    number: int | None = _client(own, backend, "incr").append(counter, item, value, timeout, above)
+    return number

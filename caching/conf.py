@@ -96,6 +96,10 @@ def _is_size(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
+def _is_size_or_none(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
 class Option(NamedTuple):
     """One of the names that ``CACHE_MACHINE`` may hold."""
 
@@ -142,7 +146,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
         "a list of names of settings of PostgreSQL sessions for which the value of VARY stands", _are_names
     ),
     "MAX_BYTES": Option("a whole number of bytes above 0", _is_size),
-    "NEAR_CACHE_BYTES": Option("a whole number of bytes above 0", _is_size),
+    "NEAR_CACHE_BYTES": Option("a whole number of bytes, 0 or more", _is_size_or_none),
     "DIRECT_CLIENTS": Option("True or False", _is_flag),
     "ENABLED": Option("True or False", _is_flag),
 }
@@ -313,7 +317,7 @@ class Settings:
 
     @remembered
     def near_cache_bytes(self) -> int:
-        """Size of all results that a process keeps in its near cache."""
+        """Size of all results that a process keeps in its near cache; 0 for none."""
         size: int = self.option("NEAR_CACHE_BYTES", 32_000_000)
         return size
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         _with: Any
         _read: Any
         _built: Any
+        _settled: Any
 
 else:
     _QuerySet = models.QuerySet
@@ -135,7 +136,7 @@ class DeferringQuerySet(_QuerySet[M]):
         raise NotImplementedError
 
     def _look_up(self, read: Read, kind: str, purpose: str) -> Any:
-        """Return the payload for what is asked from the cache, or ``MISS``."""
+        """Begin to look for what is asked; return the payload if it is in memory (see ``Read.seek``)."""
         waiting = self._waiting
         if waiting is None:
             return read.look_up(self.query, kind, purpose)
@@ -143,7 +144,7 @@ class DeferringQuerySet(_QuerySet[M]):
         known = drawn is not None and extension(drawn, waiting.name)
         if drawn is not None and isinstance(known, Extension) and known.accepts(waiting.value):
             read.sketch = Sketch(known.place, [*drawn.values, waiting.value], known.plan)
-            return read.find_planned(known.plan, read.sketch.values, kind)
+            return read.seek_planned(known.plan, read.sketch.values, kind)
         found = read.look_up(self.query, kind, purpose)
         if drawn is not None and known is True and (read.sketch is None or read.sketch.plan is not None):
             extend(drawn, waiting.name, waiting.value, self.query, read.sketch)
@@ -177,11 +178,12 @@ class DeferringQuerySet(_QuerySet[M]):
             extend(drawn, name, value, clone.query, sketch(clone.query, read.connection, "all"))
             return found
         if isinstance(known, Extension) and known.accepts(value):
-            read.rows = read.find_planned(known.plan, [*drawn.values, value], "all")
-            single = read.rows is not MISS and len(read.rows) == 1
-            if single and (built := self._built(read, known.plan)) is not None:
+            read.rows = read.seek_planned(known.plan, [*drawn.values, value], "all")
+            built = None if read.rows is MISS else self._settled(read, known.plan)
+            if built is not None and len(built) == 1:
                 return built[0]
-            # Not on this queryset itself: other threads may use it, too.
+            # What is not in memory is still looked for, while Django makes another queryset. Not on
+            # this one itself: other threads may use it, too.
             return super(DeferringQuerySet, self._with(_pending=read)).get(**{name: value})
         return super().get(**{name: value})
 

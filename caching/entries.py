@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from time import monotonic, time
 from typing import Any, Final, NamedTuple
 
@@ -13,9 +14,8 @@ from .conf import conf
 from .flushlist import valid
 from .history import Dependency
 from .index import Index, index
-from .near import Memory
 from .reports import logger
-from .servers import CacheDown, server
+from .servers import CacheDown, Server, server
 
 #: Raised when an entry of an older release could be misread.
 FORMAT: Final = 2
@@ -46,66 +46,148 @@ class Found(NamedTuple):
     reason: str = ""
 
 
-def fetch(key: str) -> Found:
-    """Look for a result that may be served. Never raises for a failing cache."""
-    known = index()
-    results = server(conf.cache)
-    if known.list.server.is_dummy:
-        return Found(None, None, reasons.DUMMY)
-    if not (known.list.server.available and results.available):
-        return Found(None, None, reasons.DOWN)
-    if known.owes and not known.settle():
-        return Found(None, None, reasons.OWED)
-    try:
-        return _fetch(key, known)
-    except CacheDown:
-        return Found(None, None, reasons.DOWN)
+DOWN: Final = Found(None, None, reasons.DOWN)
 
 
-def _fetch(key: str, known: Index) -> Found:
-    if (memory := near.memory(known)) is not None and (found := _recall(key, memory, known)):
-        return found
-    results, seen, asked_at = server(conf.cache), known.position, monotonic()
-    if results is known.list.server:
-        answer = results.get_many([key, known.list.position_key])
-    else:
-        answer = results.get_many([key]) | known.list.server.get_many([known.list.position_key])
-    position = known.observe(answer.get(known.list.position_key), seen)
-    if position is None:
-        return Found(None, None, reasons.NO_LIST)
-    if not known.catch_up(position):
-        return Found(None, None, reasons.LATE)  # the number would be above what the near cache knows
-    memory = near.note(known, asked_at)
-    data = answer.get(key)
-    if data is None:
-        return Found(None, position, reasons.ABSENT)
-    entry = unpack(data)
-    if entry is None:
-        return Found(None, position, reasons.UNREADABLE)
-    found = _judge(key, entry, position, known)
-    if memory is not None and found.entry is entry:
-        memory.put(_place(key), data)
-    return found
+class Lookup:
+    """A fetch that is under way: what it asked may not be answered yet. Never raises for a failing cache."""
 
+    __slots__ = ("_answer", "_asked_at", "_found", "_known", "_memory", "_place", "_seen", "entry", "key")
 
-def _place(key: str) -> str:
-    """Return the key in the near cache: as the cache spells it, which may be by tenant."""
-    place: str = server(conf.cache).cache.make_key(key)
-    return place
+    def __init__(self, ahead: bool = False) -> None:
+        """Ask how far the list has come, if ``ahead``: it is likely that this is all there is to ask."""
+        self.key = self._place = ""
+        #: A result of the memory; to be served if ``found()`` says so.
+        self.entry: Entry | None = None
+        self._known = index()
+        self._answer: Callable[[], Any] | None = None
+        try:
+            self._found = self._refusal()
+            self._memory = None if self._found else near.memory(self._known)
+            if ahead and self._memory is not None and not near.is_trusted(self._known):
+                self._ask([self._known.list.position_key], self._known.list.server)
+        except CacheDown:
+            self._found = DOWN
 
+    def begin(self, key: str) -> None:
+        """Look for what is under ``key``."""
+        self.key = key
+        if self._found is None:
+            try:
+                self._found = self._begin()
+            except CacheDown:
+                self._found = DOWN
 
-def _recall(key: str, memory: Memory, known: Index) -> Found | None:
-    """Return a result that may be served from memory."""
-    place = _place(key)
-    entry = None if (data := memory.get(place)) is None else unpack(data)
-    if entry is None:
+    def found(self) -> Found:
+        """Return what was found, when that is known."""
+        if self._found is None:
+            try:
+                self._found = self._end()
+            except CacheDown:
+                self._found = DOWN
+        return self._found
+
+    def _refusal(self) -> Found | None:
+        listed, results = self._known.list.server, server(conf.cache)
+        if listed.is_dummy:
+            return Found(None, None, reasons.DUMMY)
+        if not (listed.available and results.available):
+            return DOWN
+        if self._known.owes and not self._known.settle():
+            return Found(None, None, reasons.OWED)
         return None
-    if (entry.expires is None or time() < entry.expires) and entry.number <= known.position:
-        found = _judge(key, entry, known.position, known)
+
+    def _begin(self) -> Found | None:
+        """Ask; return what was found where that is known at once."""
+        known, data = self._known, None
+        if self._memory is not None:
+            # As the cache spells it, which may be by tenant.
+            self._place = server(conf.cache).cache.make_key(self.key)
+            data = self._memory.get(self._place)
+        if data is not None and self._answer is None and near.is_trusted(known):
+            if (found := self._recall(data)) is not None:
+                return found
+        elif data is not None:
+            if self._answer is None:
+                self._ask([known.list.position_key], known.list.server)
+            self.entry = self._recalled(data)  # while the answer is on its way
+        if self.entry is None:
+            self._ask_all()
+        return None
+
+    def _recall(self, data: bytes) -> Found | None:
+        """Return a result that may be served, by what this process knows of the list."""
+        entry, position = self._recalled(data), self._known.position
+        if entry is not None and entry.number <= position:
+            found = _judge(self.key, entry, position, self._known)
+            if found.entry is not None:
+                self.entry = found.entry
+                return found
+        self._drop()
+        return None
+
+    def _recalled(self, data: bytes) -> Entry | None:
+        entry = unpack(data)
+        if entry is None or (entry.expires is not None and entry.expires <= time()):
+            self._drop()
+            return None
+        return entry
+
+    def _drop(self) -> None:
+        self.entry = None
+        if self._memory is not None:
+            self._memory.drop(self._place)
+
+    def _ask(self, keys: list[str], of: Server) -> None:
+        self._seen, self._asked_at = self._known.seen, monotonic()
+        asked = of.ask(keys)
+        self._answer = partial(of.get_many, keys) if asked is None else asked.answer
+
+    def _ask_all(self) -> None:
+        """Ask for the result, and how far the list has come."""
+        results, keys = server(conf.cache), [self.key]
+        if results is self._known.list.server:
+            keys.append(self._known.list.position_key)
+        self._ask(keys, results)
+
+    def _end(self) -> Found:
+        assert self._answer is not None
+        known, answer = self._known, self._answer()
+        if self.entry is None and server(conf.cache) is not known.list.server:
+            answer = answer | known.list.server.get_many([known.list.position_key])
+        position = known.observe(answer.get(known.list.position_key), self._seen)
+        if position is None:
+            return Found(None, None, reasons.NO_LIST)
+        # This process may have written since it asked, in the very read perhaps: a router, VARY.
+        if not known.catch_up(max(position, known.seen)):
+            return Found(None, None, reasons.LATE)  # the number would be above what the near cache knows
+        near.note(known, self._asked_at)
+        if self.entry is None:
+            return self._fetched(answer.get(self.key), position)
+        found = _judge(self.key, self.entry, position, known)
         if found.entry is not None:
             return found
-    memory.drop(place)
-    return None
+        self._drop()
+        self._ask_all()  # another process may have stored it anew
+        return self._end()
+
+    def _fetched(self, data: Any, position: int) -> Found:
+        if data is None:
+            return Found(None, position, reasons.ABSENT)
+        entry = unpack(data)
+        if entry is None:
+            return Found(None, position, reasons.UNREADABLE)
+        found = _judge(self.key, entry, position, self._known)
+        if self._memory is not None and found.entry is entry:
+            self._memory.put(self._place, data)
+        return found
+
+
+def fetch(key: str) -> Found:
+    """Look for a result that may be served. Never raises for a failing cache."""
+    lookup = Lookup()
+    lookup.begin(key)
+    return lookup.found()
 
 
 def _judge(key: str, entry: Entry, position: int, known: Index) -> Found:
@@ -143,7 +225,7 @@ def store(
     ``DEFAULT_TIMEOUT`` for the cache's own, None for no expiry.
     """
     if timeout is DEFAULT_TIMEOUT:
-        timeout = server(conf.cache).cache.default_timeout
+        timeout = server(conf.cache).default_timeout
     expires = None if timeout is None else time() + timeout
     return _write(key, Entry(number, tuple(map(tuple, dependencies)), payload, expires), timeout)
 
@@ -158,7 +240,7 @@ def _write(key: str, entry: Entry, timeout: float | None) -> str | None:
     if not server(conf.cache).offer(key, data, timeout):
         return reasons.NOT_TAKEN
     if (memory := near.memory(index())) is not None:
-        memory.put(_place(key), data)
+        memory.put(server(conf.cache).cache.make_key(key), data)
     return None
 
 

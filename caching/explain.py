@@ -130,8 +130,8 @@ class Question(Read):
         super().__init__(read.model, read.connection.alias, read.timeout)
         self.reason = read.reason
 
-    def find(self, sql: str, params: Any, *more: Any) -> Any:
-        if (refusal := self.why_not(sql, params, *more)) is not None:
+    def seek(self, sql: str, params: Any, *more: Any, read: frozenset[str] | None = None) -> Any:
+        if (refusal := self.why_not(sql, params, *more, read=read)) is not None:
             self.refuse(refusal)
         raise Told
 

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from . import codec
 from .changes import Change, Flush, whole
 from .reports import logger
-from .servers import CacheDown, Server
+from .servers import Asked, CacheDown, Server
 
 #: Seconds that a record is kept; results from before it are then behind a gap.
 RECORD_LIFE: Final = 3600
@@ -65,14 +65,21 @@ class FlushList:
         self.prefix = prefix
         self.position_key = f"{prefix}position"
 
-    def append(self, record: Record, seen: int) -> int:
+    def begin(self) -> Asked | None:
+        """Ask for the number of a record that is still to be made; None where that would take longer.
+
+        Until the record is there, the number is one that has none.
+        """
+        return self.server.count(self.position_key)
+
+    def append(self, record: Record, seen: int, begun: Asked | None = None) -> int:
         """Append ``record`` and return its number, which is above ``seen``.
 
         Raises ``CacheDown`` unless the position is known to have moved. ``seen`` is the highest
-        number known to this process.
+        number known to this process; ``begun`` is what ``begin()`` gave.
         """
         value, above = pack(record), max(seen, SMALLEST - 1)
-        number = self._append(value, above)
+        number = self._append(value, above, begun)
         if number is None or number <= above:
             self.restart(seen, lost=number is None)
             number = self._append(value, above)
@@ -87,8 +94,8 @@ class FlushList:
         self.server.recovered("append")
         return number
 
-    def _append(self, value: bytes, above: int) -> int | None:
-        return self.server.append(self.position_key, self.key(""), value, RECORD_LIFE, above)
+    def _append(self, value: bytes, above: int, begun: Asked | None = None) -> int | None:
+        return self.server.append(self.position_key, self.key(""), value, RECORD_LIFE, above, begun)
 
     def read(self, numbers: Iterable[int]) -> dict[int, Record]:
         """Return the records that are there, by number."""

@@ -27,7 +27,7 @@ from .conf import conf
 from .flushlist import RECORD_LIFE, FlushList, Record, valid
 from .history import Dependency, History
 from .reports import logger, stats
-from .servers import CacheDown, server
+from .servers import Asked, CacheDown, server
 
 #: Seconds after which a number without a record means that its writer died, and flushes all.
 PATIENCE: Final = 1.0
@@ -41,6 +41,8 @@ RECENT: Final = 1_000
 BACKWARDS: Final = 2_000
 #: Numbers kept of rows and values; with more, the older half is forgotten.
 NUMBERS: Final = 200_000
+#: Flushes of this process that wait to be learned.
+OWN: Final = 100
 #: How this host signs what it flushes.
 HOST: Final = socket.gethostname()
 #: Seconds to wait for another thread that catches up, before reading from the database.
@@ -64,18 +66,24 @@ class Index:
         self._holes: dict[int, float] = {}
         self._bottom = 0
         self._owed: tuple[Record, ...] = ()
-        #: The number of the newest flush of this process.
+        #: The number of the newest flush of this process, and those that it has still to learn.
         self._appended = 0
+        self._own: dict[int, tuple[Record, float]] = {}
         self._lock = threading.Lock()
         self._owing = threading.Lock()
         self._settling = threading.Lock()
 
     # Reading
 
+    @property
+    def seen(self) -> int:
+        """The highest number that this process knows of."""
+        return max(self.position, self._appended)
+
     def observe(self, position: Any, seen: int) -> int | None:
         """Return the position to judge by, for one that a read found; None where there is none.
 
-        ``seen`` is what ``self.position`` was *before* the read was sent. The position never
+        ``seen`` is what ``self.seen`` was *before* the read was sent. The position never
         goes back, so a lower one is of an older life (a reply that is merely late is not lower
         than what was seen before it was asked for).
         """
@@ -83,7 +91,7 @@ class Index:
         if found is not None and found < seen:
             found = self.list.position()
         if found is None or found < seen:
-            found = self.list.restart(max(seen, self.position), lost=position is None)
+            found = self.list.restart(max(seen, self.seen), lost=position is None)
         return found
 
     def catch_up(self, position: int) -> bool:
@@ -93,6 +101,7 @@ class Index:
         if not self._lock.acquire(timeout=LOCK_TIMEOUT):
             return False
         try:
+            self._learn_own()
             if position > self.position:
                 self._forward(position)
             if self._holes:
@@ -144,7 +153,7 @@ class Index:
 
     def quiet_for(self, seconds: float, tables: Iterable[str], until: float) -> bool:
         """Whether nothing of ``tables`` was flushed from ``seconds`` before ``until`` on."""
-        if self._holes:  # first of all: who fills one notes before when that was learned
+        if self._holes or not self.knows_own:  # first of all: who fills one notes before when it was learned
             return False
         then = until - seconds
         learned = self._learned
@@ -160,7 +169,8 @@ class Index:
         else:
             for first in range(start + 1, position + 1, BATCH):
                 numbers = range(first, min(first + BATCH, position + 1))
-                records = self.list.read(numbers)
+                records = {number: self._own[number][0] for number in numbers if number in self._own}
+                records |= self.list.read(number for number in numbers if number not in records)
                 for number in numbers:
                     self._learn(number, records.get(number), position)
         self.position = position
@@ -173,15 +183,15 @@ class Index:
         else:
             self._holes.setdefault(number, monotonic())
 
-    def _apply(self, number: int, record: Record) -> None:
+    def _apply(self, number: int, record: Record, learned: float | None = None) -> None:
         self._note_open(record)
         if record.flush.changes is None:
             self._raise_floor(number)
             return
         self._add(number, record)
-        now = monotonic()
+        learned = monotonic() if learned is None else learned
         for change in record.flush.changes:
-            self._learned[change.table] = now
+            self._learned[change.table] = max(learned, self._learned.get(change.table, learned))
         if sum(map(len, self._histories.values())) > NUMBERS:
             self._forget((self.floor + number) // 2 if self.floor else number)
 
@@ -258,7 +268,17 @@ class Index:
 
     # Writing
 
-    def flush(self, flush: Flush, opens: str = "", closes: str = "") -> None:
+    def begin(self) -> Asked | None:
+        """Ask for the number of a flush that is still to be made, for ``flush()``; never raises.
+
+        What is done meanwhile takes no time. If nothing comes of it, everything is flushed.
+        """
+        try:
+            return None if self.list.server.is_dummy else self.list.begin()
+        except CacheDown:
+            return None
+
+    def flush(self, flush: Flush, opens: str = "", closes: str = "", begun: Asked | None = None) -> None:
         """Append ``flush``. Never raises: what fails is owed.
 
         Readers do not wait for it: until the record is there they see that its number has none.
@@ -269,7 +289,7 @@ class Index:
         record = Record(flush, time(), f"{HOST}:{os.getpid()}", opens, closes)
         appended = False
         try:
-            appended = self._append(record)
+            appended = self._append(record, begun)
         finally:
             if not appended:  # or interrupted: a worker may be told to stop at any point
                 with self._owing:
@@ -287,6 +307,11 @@ class Index:
     @property
     def knows_own(self) -> bool:
         """Whether every flush of this process is known here; reading on may be needed for that."""
+        if self.position < self._appended and self._lock.acquire(blocking=False):
+            try:
+                self._learn_own()
+            finally:
+                self._lock.release()
         return self.position >= self._appended
 
     def settle(self) -> bool:
@@ -304,28 +329,29 @@ class Index:
             self._settling.release()
         return not self.owes
 
-    def _append(self, record: Record) -> bool:
+    def _append(self, record: Record, begun: Asked | None = None) -> bool:
         """Append ``record``; return whether that was done."""
-        for _ in range(2):  # a failure lets go of the client; it may have been at fault
+        for asked in (begun, None):  # a failure lets go of the client; it may have been at fault
             try:
-                number = self.list.append(record, self.position)
+                number = self.list.append(record, self.seen, asked)
             except CacheDown:
                 continue
             with self._owing:
+                self._own[number] = record, monotonic()
                 self._appended = max(self._appended, number)
-            self._learn_own(number, record)
+            if len(self._own) > OWN and not self.knows_own:
+                self._own = {}  # those of others stand between them: all will be read together
             stats.flush(record.flush, number)
             return True
         return False
 
-    def _learn_own(self, number: int, record: Record) -> None:
-        if self._lock.acquire(blocking=False):
-            try:
-                if number == self.position + 1:
-                    self._apply(number, record)
-                    self.position = number
-            finally:
-                self._lock.release()
+    def _learn_own(self) -> None:
+        """Learn the flushes of this process that come next, which need not be read; with the lock."""
+        while (own := self._own.get(self.position + 1)) is not None:
+            self._apply(self.position + 1, *own)
+            self.position += 1
+        with self._owing:
+            self._own = {number: own for number, own in self._own.items() if number > self.position}
 
     def _abandon(self) -> None:
         try:

@@ -11,7 +11,7 @@ import decimal
 import ipaddress
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -27,20 +27,46 @@ def digest(*parts: object) -> str:
 
     Raises ``NoKey`` for a value outside the closed list of types.
     """
-    return short("".join(encode(parts)))
+    return begun(len(parts), *parts).end()
+
+
+class Begun:
+    """A digest of which the first parts are known."""
+
+    __slots__ = ("_hash",)
+
+    def __init__(self, text: str) -> None:
+        self._hash = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=15)
+
+    def end(self, *parts: object) -> str:
+        """Return the digest with the other parts: 20 letters, as memcached takes 250 at most."""
+        found = self._hash
+        if parts:
+            found = found.copy()
+            found.update("".join(_pieces(parts)).encode("utf-8", "surrogatepass"))
+        return urlsafe_b64encode(found.digest()).decode()
+
+
+def begun(number: int, *parts: object) -> Begun:
+    """Return what ``digest`` makes of the first of ``number`` parts."""
+    return Begun(f"tuple{number}(" + "".join(_pieces(parts)))
 
 
 def short(text: str) -> str:
-    """Return 20 letters that stand for ``text``: clients hash each byte of a key themselves."""
-    found = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=15).digest()
-    return urlsafe_b64encode(found).decode()
+    """Return 20 letters that stand for ``text``."""
+    return Begun(text).end()
 
 
 def encode(value: object) -> list[str]:
     """Return pieces of text that together stand for ``value`` and for nothing else."""
+    return _pieces((value,))
+
+
+def _pieces(values: Iterable[object]) -> list[str]:
     pieces: list[str] = []
     try:
-        _encode(value, pieces.append)
+        for value in values:
+            _encode(value, pieces.append)
     except RecursionError:
         raise NoKey(reasons.TOO_DEEP) from None
     return pieces

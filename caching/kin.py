@@ -81,6 +81,13 @@ def children(written: Change) -> tuple[Children, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def children_of_any(names: Iterable[str]) -> tuple[Children, ...]:
+    """Return that children of any row were written, for all that rows of these tables point to."""
+    schemas = tables.schemas()
+    parents = {parent for name in names if name in schemas for parent in schemas[name].parents.values()}
+    return tuple((parent, None) for parent in sorted(parents))
+
+
 @lru_cache(maxsize=512)
 def _attributes(model: type[Model]) -> tuple[tuple[str, str, Callable[[Any], Known]], ...]:
     """Return of each foreign key to a cached model its attribute, the parent's table, and what reads it."""

@@ -1,10 +1,12 @@
 """The near cache: answers in the memory of the process, in front of the cache that all share.
 
-Inside of a ``near_cache`` block the cache is not asked for each read how far the flush list has come,
-but once, and again after a second. What is fetched or stored is kept in memory, too. An answer from
-memory is judged by the same rule as one from the cache, by what this process knows of the list: all
-that was flushed before the block asked, all that this process has flushed, and what its other
-threads have learned since.
+What is fetched or stored is kept in memory, too. An answer from memory is judged by the same rule as
+one from the cache. For that, each read asks the cache how far the flush list has come: an answer of
+some bytes, that is on its way while the result is made.
+
+Inside of a ``near_cache`` block not even that is asked for each read, but once, and again after a
+second. An answer is judged there by what this process knows of the list: all that was flushed before
+the block asked, all that this process has flushed, and what its other threads have learned since.
 """
 
 from __future__ import annotations
@@ -117,31 +119,32 @@ def _current() -> _Inside | None:
     return inside
 
 
-def memory(known: Index) -> Memory | None:
-    """Return where to look in place of the cache; None where the cache must be asked."""
+def is_trusted(known: Index) -> bool:
+    """Whether a block makes that the cache needs not be asked how far the list has come."""
     inside = _current()
-    if (
-        inside is None
-        or inside.asked is not known
-        or monotonic() - inside.asked_at > FRESH
-        or not known.knows_own
-    ):
-        return None
-    return _memory(known)
+    return (
+        inside is not None
+        and inside.asked is known
+        and monotonic() - inside.asked_at <= FRESH
+        and known.knows_own
+    )
 
 
-def note(known: Index, asked_at: float) -> Memory | None:
-    """Note that the cache was asked, and all flushes learned; return where to keep what was found.
+def note(known: Index, asked_at: float) -> None:
+    """Note that the cache was asked, and all flushes learned.
 
     ``asked_at`` is when, by the monotonic clock: the answer may have been long on its way.
     """
-    inside = _current()
-    if inside is None:
+    if (inside := _current()) is not None:
+        inside.asked, inside.asked_at = known, asked_at
+
+
+def memory(known: Index) -> Memory | None:
+    """Return what is kept of what the cache holds; None where nothing is.
+
+    Outside of blocks, only where the question that it takes costs less than asking for the result.
+    """
+    if not conf.near_cache_bytes or not (known.list.server.asks or _current()):
         return None
-    inside.asked, inside.asked_at = known, asked_at
-    return _memory(known)
-
-
-def _memory(known: Index) -> Memory:
     found = _memories.get(known)
     return _memories.setdefault(known, Memory()) if found is None else found

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -39,6 +40,10 @@ PRESENT: Final = 10
 _off: ContextVar[int] = ContextVar("caching_off", default=0)
 #: The tables that the function which is being cached has read so far.
 _collecting: ContextVar[set[str] | None] = ContextVar("caching_collecting", default=None)
+
+
+#: The models of which what was last looked for was in the memory of this process.
+_in_memory: set[Any] = set()
 
 
 class no_cache(Block):  # noqa: N801 - a context manager, named like contextlib's own
@@ -108,6 +113,9 @@ class Read:
         self.params: Any = ()
         #: What is asked, if it has a shape.
         self.sketch: Sketch | None = None
+        #: What is being looked for, and what was asked before that was known.
+        self.lookup: entries.Lookup | None = None
+        self.ahead: entries.Lookup | None = None
         #: Rows that were found before anything was compiled.
         self.rows: Any = MISS
         #: The position of the flush list from before the query; None: not to be stored.
@@ -146,13 +154,14 @@ class Read:
             raise Uncachable(reasons.UNTRACKED.format(table=unknown))
         return read
 
-    def why_not(self, sql: str, params: Any, *more: object) -> str | None:
+    def why_not(self, sql: str, params: Any, *more: object, read: frozenset[str] | None = None) -> str | None:
         """Find the tables and the key of the answer of ``sql``; return why it is not cached, if so.
 
-        ``more`` is what else decides the answer, beside the statement and the connection.
+        ``more`` is what else decides the answer, beside the statement and the connection; ``read``
+        are the tables, where they are known.
         """
         try:
-            self.tables = self.reads(sql)
+            self.tables = self.reads(sql) if read is None else read
             refuse_present(params)
             self.key = result_key(self.connection, sql, params, *more)
         except (Uncachable, keys.NoKey) as refusal:
@@ -174,15 +183,15 @@ class Read:
         return payload
 
     def look_up(self, query: Any, kind: str, purpose: str) -> Any:
-        """Return the payload for what is asked of ``query`` from the cache, uncompiled, or ``MISS``."""
+        """Begin to look for what is asked of ``query``, uncompiled; return what ``seek`` does."""
         self.sketch = sketch(query, self.connection, purpose)
         if self.sketch is None or (plan := self.sketch.plan) is None:
             return MISS
-        return self.find_planned(plan, self.sketch.values, kind)
+        return self.seek_planned(plan, self.sketch.values, kind)
 
-    def find_planned(self, plan: Plan, values: list[Any], kind: str) -> Any:
-        """Return the payload for a plan and its values from the cache, or ``MISS``."""
-        return self.find(plan.sql, plan.params(values), kind)
+    def seek_planned(self, plan: Plan, values: list[Any], kind: str) -> Any:
+        """Begin to look for a plan and its values; return what ``seek`` does."""
+        return self.seek(plan.sql, plan.params(values), kind, read=plan.tables)
 
     def asks(self, query: Any) -> bool:
         """Whether what was looked for is what ``query`` asks."""
@@ -196,12 +205,40 @@ class Read:
 
         ``more`` is as for ``why_not``.
         """
+        self.seek(sql, params, *more)
+        return self.found()
+
+    def seek(self, sql: str, params: Any, *more: object, read: frozenset[str] | None = None) -> Any:
+        """Begin to look for the payload for ``sql``; return it, if this process has it in memory.
+
+        Only ``found()`` says whether it may be served. What is made of it meanwhile takes no time:
+        the cache is being asked.
+        """
         self.sql, self.params, self.number = sql, params, None
-        if (refusal := self.why_not(sql, params, *more)) is not None:
+        ahead, self.ahead, self.lookup = self.ahead, None, None
+        if (refusal := self.why_not(sql, params, *more, read=read)) is not None:
             self.refuse(refusal)
             return MISS
         collect(self.tables)
-        found = entries.fetch(self.key)
+        self.lookup = lookup = ahead or entries.Lookup()
+        lookup.begin(self.key)
+        if lookup.entry is None:
+            _in_memory.discard(self.model)
+            return MISS
+        _in_memory.add(self.model)
+        return lookup.entry.payload
+
+    def ask_ahead(self) -> None:
+        """Ask the cache what is to be asked if the answer is in memory, as the model's last one was."""
+        if self.model in _in_memory:
+            self.ahead = entries.Lookup(ahead=True)
+
+    def found(self) -> Any:
+        """Return the payload that was looked for, or ``MISS``."""
+        lookup, self.lookup = self.lookup, None
+        if lookup is None:
+            return MISS
+        found = lookup.found()
         if found.entry is not None:
             self.hit = True
             stats.hit(self.model, self.key, found.entry.number)
@@ -288,19 +325,24 @@ def _rows(payload: Any, kind: str) -> list[Any]:
     return list(payload)
 
 
-def result_key(connection: BaseDatabaseWrapper, *parts: object) -> str:
-    """Return the key of what ``parts`` ask of ``connection``, for this locale and project.
+def result_key(connection: BaseDatabaseWrapper, asked: str, *more: object) -> str:
+    """Return the key of what is asked of ``connection``, for this locale and project.
 
-    Raises ``NoKey`` for a part of a type outside the closed list.
+    ``asked`` is a statement, or names what else is asked. Raises ``NoKey`` for something of a type
+    outside the closed list.
     """
-    vary = conf.vary
-    return f"{conf.prefix}result:" + keys.digest(
-        entries.FORMAT,
-        get_language() if conf.locale else None,
-        sessions.identity(connection),
-        vary(connection.alias) if vary else None,
-        *parts,
-    )
+    language, identity = get_language() if conf.locale else None, sessions.identity(connection)
+    if (vary := conf.vary) is not None:
+        begun = keys.begun(5 + len(more), entries.FORMAT, language, identity, vary(connection.alias), asked)
+    else:
+        begun = _begun(5 + len(more), language, identity, asked)
+    return f"{conf.prefix}result:{begun.end(*more)}"
+
+
+@lru_cache(maxsize=4096)
+def _begun(number: int, language: str | None, identity: str, asked: str) -> keys.Begun:
+    """Return the key of a statement but for its parameters: most of what takes time."""
+    return keys.begun(number, entries.FORMAT, language, identity, None, asked)
 
 
 def refuse_present(params: Any) -> None:

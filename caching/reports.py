@@ -57,15 +57,16 @@ class Stats:
         }
 
     def hit(self, model: Any, key: str, number: int) -> None:
-        self.hits[label_of(model)] += 1
-        logger.debug("hit %s %s at %d", label_of(model), key, number)
-        if cache_hit.has_listeners(model):
+        label = label_of(model)
+        self.hits[label] += 1
+        logger.debug("hit %s %s at %d", label, key, number)
+        if is_heard(cache_hit, model):
             cache_hit.send_robust(model, key=key, number=number)
 
     def miss(self, model: Any, key: str, reason: str) -> None:
         self.misses[label_of(model)] += 1
         logger.debug("miss %s %s: %s", label_of(model), key, reason)
-        if cache_miss.has_listeners(model):
+        if is_heard(cache_miss, model):
             cache_miss.send_robust(model, key=key, reason=reason)
 
     def store(self, model: Any, key: str, number: int) -> None:
@@ -79,8 +80,13 @@ class Stats:
     def flush(self, flush: Any, number: int) -> None:
         self.flushes += 1
         logger.debug("flush %d: %s", number, flush)
-        if flushed.has_listeners(None):
+        if is_heard(flushed, None):
             flushed.send_robust(None, tables=flush.tables, changes=flush.changes, number=number)
+
+
+def is_heard(signal: Signal, sender: Any) -> bool:
+    """Whether anybody listens to ``signal`` from ``sender``: the answer is most often no, at once."""
+    return bool(signal.receivers) and signal.has_listeners(sender)
 
 
 def label_of(model: Any) -> str:

@@ -10,9 +10,9 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from operator import methodcaller
+from functools import cached_property
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.core.cache import caches
 from django.core.cache.backends.dummy import DummyCache
@@ -34,6 +34,7 @@ class Server:
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
+        self.own = clients.Own()
         self.retry_at = 0.0
         #: The methods that failed when last called. A Redis without memory still reads.
         self.failing: set[str] = set()
@@ -48,15 +49,43 @@ class Server:
         """False for a while after a failure: a read then does not even ask."""
         return not self.failing or monotonic() >= self.retry_at
 
-    @property
+    @cached_property
     def is_dummy(self) -> bool:
         """Whether nothing is ever kept."""
         return isinstance(self.cache, DummyCache)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return what is there of ``keys``."""
-        found: dict[str, Any] = self._do("get_many", _get_many, keys)
+        found: dict[str, Any] = self._do("get_many", _get_many, self, keys)
         return found
+
+    @cached_property
+    def default_timeout(self) -> float | None:
+        """Seconds that something lives for which no time is given; None for no expiry."""
+        timeout: float | None = self.cache.default_timeout
+        return timeout
+
+    @cached_property
+    def asks(self) -> bool:
+        """Whether a question can be sent now and its answer read later."""
+        return conf.direct_clients and clients.can_ask(self.own, self.cache)
+
+    def ask(self, keys: Iterable[str]) -> Asked | None:
+        """Ask for what is there of ``keys``; None where that cannot be done apart from the answer.
+
+        What else is asked of this server meanwhile, in the same thread too, is not mixed up with it.
+        """
+        if not self.asks:
+            return None
+        question = self._try("get_many", clients.ask, self.own, self.cache, keys)
+        return None if question is None else Asked(self, "get_many", question)
+
+    def count(self, key: str) -> Asked | None:
+        """Ask for the number after that of ``key``; None where that cannot be done apart from the answer."""
+        if not self.asks:
+            return None
+        question = self._try("incr", clients.count, self.own, self.cache, key)
+        return None if question is None else Asked(self, "incr", question)
 
     def add(self, key: str, value: Any, timeout: Any) -> bool:
         """Store ``value`` where nothing is; return whether that was done."""
@@ -68,7 +97,7 @@ class Server:
 
     def send(self, key: str, value: Any, timeout: Any) -> None:
         """Have ``value`` stored, if nothing goes wrong; where the client can, without waiting."""
-        self._do("set", _send, key, value, timeout)
+        self._do("set", _send, self, key, value, timeout)
 
     def offer(self, key: str, value: Any, timeout: Any) -> bool:
         """Have ``value`` stored if the cache takes it; return False if it is known not to.
@@ -76,7 +105,7 @@ class Server:
         A result that is too large for the server is no outage.
         """
         try:
-            _send(self.cache, key, value, timeout)
+            _send(self, key, value, timeout)
         except BaseException as error:  # each client has its own tree of exceptions
             self._let_go()
             if not isinstance(error, Exception):
@@ -85,15 +114,20 @@ class Server:
             return False
         return True
 
-    def append(self, counter: str, item: str, value: Any, timeout: int, above: int) -> int | None:
+    def append(
+        self, counter: str, item: str, value: Any, timeout: int, above: int, counted: Asked | None = None
+    ) -> int | None:
         """Return the number after that of ``counter``; None where there is none to count from.
 
         If it is above ``above``, ``value`` is sent to be stored under ``item`` and the number.
+        ``counted`` is that number, where it was asked for already.
         """
-        if conf.direct_clients and clients.can_append(self.cache):
-            number: int | None = self._do("append", clients.append, counter, item, value, timeout, above)
+        if counted is None and conf.direct_clients and clients.can_append(self.own, self.cache):
+            number: int | None = self._do(
+                "append", clients.append, self.own, self.cache, counter, item, value, timeout, above
+            )
             return number
-        number = self.incr(counter)
+        number = self.incr(counter) if counted is None else counted.answer()
         if number is not None and number > above:
             self.send(f"{item}{number}", value, timeout)
         return number
@@ -105,18 +139,24 @@ class Server:
     def incr(self, key: str) -> int | None:
         """Return the number after the next; None where there is none to count from."""
         try:
-            number = self._do("incr", _incr, key)
+            number = self._do("incr", _incr, self, key)
         except ValueError:  # Django's word for a missing key
             return None
         return number if type(number) is int else None
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        return self._do(method, methodcaller(method, *arguments))
+        return self._do(method, lambda: getattr(self.cache, method)(*arguments))
 
     def _do(self, method: str, do: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what ``do`` gives for the cache and the arguments; ``method`` is what it counts as."""
+        """Return what ``do`` gives for the arguments; ``method`` is what it counts as."""
+        answer = self._try(method, do, *arguments)
+        if self.failing:
+            self.recovered(method)
+        return answer
+
+    def _try(self, method: str, do: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            answer = do(self.cache, *arguments)
+            return do(*arguments)
         except Exception as error:  # each client has its own tree of exceptions
             if method == "incr" and isinstance(error, ValueError):
                 raise
@@ -126,9 +166,6 @@ class Server:
             # Interrupted: what the client did not read would be its answer to the next question.
             self._let_go()
             raise
-        if self.failing:
-            self.recovered(method)
-        return answer
 
     def failed(self, method: str, error: object) -> None:
         """Note a failure, and log it if it is the first of an outage.
@@ -145,6 +182,8 @@ class Server:
 
     def _let_go(self) -> None:
         with suppress(Exception):  # what is broken may fail to close in any way
+            clients.close(self.own)
+        with suppress(Exception):
             self.cache.close()
         with suppress(AttributeError):
             del caches[self.alias]
@@ -157,21 +196,32 @@ class Server:
                 logger.warning("the cache %r answers again", self.alias)
 
 
-def _get_many(cache: Any, keys: Iterable[str]) -> Any:
-    found = clients.get_many(cache, keys) if conf.direct_clients else None
-    return cache.get_many(keys) if found is None else found
+def _get_many(server: Server, keys: Iterable[str]) -> Any:
+    found = clients.get_many(server.own, server.cache, keys) if conf.direct_clients else None
+    return server.cache.get_many(keys) if found is None else found
 
 
-def _incr(cache: Any, key: str) -> Any:
+def _incr(server: Server, key: str) -> Any:
     """Return the number after the next; None or ``ValueError`` for a missing key."""
-    if conf.direct_clients and clients.can_count(cache):
-        return clients.count(cache, key)
-    return cache.incr(key)
+    asked = server.count(key)
+    return server.cache.incr(key) if asked is None else asked.question.answer()
 
 
-def _send(cache: Any, key: str, value: Any, timeout: Any) -> None:
-    if not (conf.direct_clients and clients.send(cache, key, value, timeout)):
-        cache.set(key, value, timeout)
+def _send(server: Server, key: str, value: Any, timeout: Any) -> None:
+    if not (conf.direct_clients and clients.send(server.own, server.cache, key, value, timeout)):
+        server.cache.set(key, value, timeout)
+
+
+class Asked(NamedTuple):
+    """A question that a server was asked."""
+
+    server: Server
+    method: str
+    question: clients.Question
+
+    def answer(self) -> Any:
+        """Return the answer, when it is there; raise ``CacheDown`` where there is none."""
+        return self.server._do(self.method, self.question.answer)
 
 
 _servers: dict[str, Server] = {}
@@ -199,7 +249,8 @@ def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     for alias in list(_servers):
-        _inherited.append(caches[alias])
+        # The one of the thread that lives on in the child; those of others are not reached there.
+        _inherited.append((caches[alias], _servers[alias].own.made))
         del caches[alias]
     _servers.clear()
 

@@ -10,13 +10,14 @@ also tells that the transaction is still the same one.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Final
 from weakref import ref
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import reasons
-from .changes import Flush, together, whole
+from .changes import MANY_CHANGES, Change, Flush, together, whole
 from .index import index, settle_all
 from .sessions import (
     Session,
@@ -43,6 +44,8 @@ class Transaction:
         self.reason = reason
         #: What was written, with the savepoints that were open then.
         self.writes: list[tuple[frozenset[str | None], Flush]] = []
+        #: What was changed in which tables, as long as that is not too much to be told.
+        self.changes: dict[str, set[Change]] = {}
         self.done = False
         #: In a test case: the outermost atomic block that is not the test case's own.
         self.block: object | None = None
@@ -64,6 +67,11 @@ class Transaction:
         hooks = connection.run_on_commit
         # Most often it stands at the front still.
         return bool(hooks) and (hooks[0][1] == self.commit or any(hook[1] == self.commit for hook in hooks))
+
+    def is_much(self, tables: frozenset[str] | None) -> bool:
+        """Whether so much was written to one of ``tables`` that it is flushed as a whole anyway."""
+        changes = self.changes
+        return any(len(changes.get(table, ())) > MANY_CHANGES for table in tables or ())
 
     def roll_back_to(self, savepoint: str) -> None:
         """Drop what was written since ``savepoint``."""
@@ -134,19 +142,27 @@ def locked(connection: Any, reason: str) -> None:
         _begin(connection, reason)
 
 
-def wrote(connection: BaseDatabaseWrapper, flush: Flush) -> None:
-    """Flush what was written: now, or when the transaction commits."""
+def wrote(
+    connection: BaseDatabaseWrapper, tables: frozenset[str] | None, tell: Callable[[bool], Flush]
+) -> None:
+    """Flush what was written: now, or when the transaction commits.
+
+    ``tell`` tells what it was, or with True no more than the tables, which are ``tables``.
+    """
     if is_manual(connection):
         known = session(connection)
-        both = together([whole(known.debt), whole(flush.tables)])
+        both = together([whole(known.debt), whole(tables)])
         known.debt = both.tables
         _indebted.add(known)
         index().flush(both, opens=known.opened)
     elif outermost_block(connection) is None:
-        index().flush(flush)
+        known_list = index()
+        begun = known_list.begin()
+        known_list.flush(tell(False), begun=begun)
     else:
         transaction = _begin(connection, reasons.WRITTEN)
         transaction.reason = reasons.WRITTEN
+        flush = tell(transaction.is_much(tables))
         if transaction.block is not None:
             index().flush(flush)  # a test case never commits
         else:
@@ -213,6 +229,8 @@ def settle_sessions(**kwargs: object) -> None:
 def _add(transaction: Transaction, savepoints: frozenset[str | None], flush: Flush) -> None:
     writes = transaction.writes
     writes.append((savepoints, flush))
+    for change in flush.changes or ():
+        transaction.changes.setdefault(change.table, set()).add(change)
     if len(writes) % MANY_WRITES == 0:  # now and then: each time, it would be done over and over
         merged: dict[frozenset[str | None], list[Flush]] = {}
         for opened, each in writes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 from django.core.exceptions import AppRegistryNotReady
@@ -23,6 +24,7 @@ from . import index, kin, reasons, sessions, tables, transactions
 from .changes import Flush, together, whole
 from .conf import conf, fold
 from .mutations import change
+from .reports import logger
 from .sql import abridge
 from .statements import EVERYTHING, Kind, Statement, statement
 
@@ -96,7 +98,6 @@ def _write(
 ) -> Any:
     connection = context["connection"]
     written = _touched(found)
-    flush = _flush(written, found, sql, params, many, connection)
     # Before the statement: one that waits for a lock and fails has waited all the same. It may
     # be a lock on a row of any table, tracked or not.
     transactions.locked(connection, reasons.WRITTEN)
@@ -116,8 +117,31 @@ def _write(
         if found.verb in _TRANSACTION_VERBS:
             transactions.by_hand(connection, found.verb in _BEGINNINGS)
         if not wrote_nothing:
-            transactions.wrote(connection, flush)
+            tell = partial(_tell, written, found, sql, params, many, connection)
+            transactions.wrote(connection, written, tell)
         _flush_early(found, connection)
+
+
+def _tell(
+    written: frozenset[str] | None,
+    found: Statement,
+    sql: Any,
+    params: Any,
+    many: bool,
+    connection: Any,
+    much: bool,
+) -> Flush:
+    """Return what a statement flushes, which has been executed: whatever happens here, it is told.
+
+    With ``much``, its tables and no more.
+    """
+    try:
+        if much:
+            return Flush(whole(written).changes, kin.children_of_any(written or ()) if conf.kin else ())
+        return _flush(written, found, sql, params, many, connection)
+    except Exception:
+        logger.exception("what a statement changed is not known; all of its tables are flushed")
+        return whole(written)
 
 
 def _flush(
@@ -254,7 +278,7 @@ def _by_hand(flushed: Flush) -> None:
     index.index().flush(flushed)
     for connection in connections.all(initialized_only=True):
         if sessions.outermost_block(connection) is not None:
-            transactions.wrote(connection, flushed)
+            transactions.wrote(connection, flushed.tables, lambda much: flushed)
 
 
 # Hooking up

@@ -16,14 +16,13 @@ class LocMem:
 
     backend = "django.core.cache.backends.locmem.LocMemCache"
     server: ClassVar[str] = ""
-    client: ClassVar[str] = ""
-    options: ClassVar[dict[str, Any]] = {}
+    package: ClassVar[str] = ""
 
     @classmethod
     def setUpClass(cls) -> None:
         try:
-            if cls.client:
-                servers.client(cls.client)
+            if cls.package:
+                servers.client(cls.package)
             location = servers.location(cls.server) if cls.server else cls.__name__
         except servers.Missing as missing:
             servers.skip(missing)
@@ -31,7 +30,6 @@ class LocMem:
             "BACKEND": cls.backend,
             "LOCATION": location,
             "KEY_PREFIX": cls.__name__,
-            "OPTIONS": cls.options,
         }
         override = override_settings(CACHES={"default": settings})
         override.enable()
@@ -44,14 +42,10 @@ class PyMemcache(LocMem):
     server = "memcached"
 
 
-class UndelayedPyMemcache(PyMemcache):
-    options: ClassVar[dict[str, Any]] = {"no_delay": True}
-
-
 class PyLibMC(LocMem):
     backend = "django.core.cache.backends.memcached.PyLibMCCache"
     server = "memcached"
-    client = "pylibmc"
+    package = "pylibmc"
 
 
 class Redis(LocMem):

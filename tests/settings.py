@@ -111,8 +111,7 @@ def _cache() -> dict[str, object]:
         "redis": "django.core.cache.backends.redis.RedisCache",
     }
     server = "redis" if kind == "redis" else "memcached"
-    options = {"no_delay": True} if kind == "memcached" else {}
-    return {"BACKEND": backends[kind], "LOCATION": servers.location(server), "OPTIONS": options}
+    return {"BACKEND": backends[kind], "LOCATION": servers.location(server)}
 
 
 CACHES = {"default": _cache() | {"KEY_PREFIX": "caching-tests" + os.environ.get("TEST_SUFFIX", "")}}

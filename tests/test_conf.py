@@ -77,6 +77,7 @@ GIVEN = [
     ("KIN", False, False),
     ("MAX_BYTES", 1, 1),
     ("NEAR_CACHE_BYTES", 1000, 1000),
+    ("NEAR_CACHE_BYTES", 0, 0),
     ("DIRECT_CLIENTS", False, False),
     ("ENABLED", False, False),
 ]
@@ -125,7 +126,8 @@ WRONG = [
     ("MAX_BYTES", 0),
     ("MAX_BYTES", 1.5),
     ("MAX_BYTES", True),
-    ("NEAR_CACHE_BYTES", 0),
+    ("NEAR_CACHE_BYTES", -1),
+    ("NEAR_CACHE_BYTES", None),
     ("DIRECT_CLIENTS", 1),
     ("ENABLED", None),
 ]

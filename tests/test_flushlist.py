@@ -10,7 +10,7 @@ from django.core.cache import cache
 from caching.changes import Flush, whole
 from caching.flushlist import SMALLEST, UNREADABLE, FlushList, Record, pack, unpack
 from caching.servers import CacheDown, server
-from tests.backends import CacheTestCase, LocMem, PyLibMC, PyMemcache, Redis, UndelayedPyMemcache
+from tests.backends import CacheTestCase, LocMem, PyLibMC, PyMemcache, Redis
 from tests.threads import run_threads
 
 
@@ -117,7 +117,7 @@ class RedisFlushListTests(FlushListContract, Redis, CacheTestCase):
 
 
 @pytest.mark.direct
-class DirectPyMemcacheFlushListTests(FlushListContract, UndelayedPyMemcache, CacheTestCase):
+class DirectPyMemcacheFlushListTests(FlushListContract, PyMemcache, CacheTestCase):
     pass
 
 

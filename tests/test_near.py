@@ -644,7 +644,7 @@ class MiddlewareTests(NearCacheTestCase):
 class SettingTests(SimpleTestCase):
     def test_wrong_size(self) -> None:
         with (
-            override_settings(CACHE_MACHINE={"NEAR_CACHE_BYTES": 0}),
-            pytest.raises(WrongSetting, match="a whole number of bytes above 0"),
+            override_settings(CACHE_MACHINE={"NEAR_CACHE_BYTES": -1}),
+            pytest.raises(WrongSetting, match="a whole number of bytes, 0 or more"),
         ):
             _ = conf.near_cache_bytes

@@ -55,8 +55,6 @@ CACHES = {
         "TIMEOUT": 3600,
     }
 }
-if CACHE == "memcached":
-    CACHES["default"]["OPTIONS"] = {"no_delay": True}  # as the documentation advises
 if CACHE == "locmem":
     CACHES["default"]["OPTIONS"] = {"MAX_ENTRIES": 100_000}
 
