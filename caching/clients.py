@@ -247,20 +247,19 @@ class Redis(Client):
     def __init__(self, backend: Any) -> None:
         super().__init__()
         around = backend._cache
-        pool = around._get_connection_pool(write=True)
-        self.client = around._client(connection_pool=pool, single_connection_client=True)
+        self.connection = around._get_connection_pool(write=True).make_connection()
+        self._serializer = around._serializer
         exceptions = around._lib.exceptions
         self.lost, self.refused = exceptions.ConnectionError, exceptions.ResponseError
-        self._serializer = around._serializer
 
     def close(self) -> None:
-        self.client.connection.disconnect()
+        self.connection.disconnect()
 
     def transmit(self, command: tuple[Any, ...]) -> None:
-        self.client.connection.send_command(*command)
+        self.connection.send_command(*command)
 
     def read(self, names: dict[str, str] | None) -> Any:
-        answer = self.client.connection.read_response()
+        answer = self.connection.read_response()
         if names is None:
             return answer
         pairs, loads = zip(names.values(), answer, strict=True), self._serializer.loads

@@ -156,9 +156,12 @@ def wrote(
         _indebted.add(known)
         index().flush(both, opens=known.opened)
     elif outermost_block(connection) is None:
-        known_list = index()
-        begun = known_list.begin()
-        known_list.flush(tell(False), begun=begun)
+        known_list, flush, begun = index(), whole(tables), None
+        try:
+            begun = known_list.begin()
+            flush = tell(False)
+        finally:  # interrupted, too: a worker may be told to stop at any point
+            known_list.flush(flush, begun=begun)
     else:
         transaction = _begin(connection, reasons.WRITTEN)
         transaction.reason = reasons.WRITTEN

@@ -16,6 +16,9 @@ from caching import no_cache
 from tests.threads import another_connection
 from tests.warehouse.models import FLOOR, Item, Label, Place, Shelf, Supplier
 
+#: As on a site, where the caches are those of one.
+pytestmark = pytest.mark.direct
+
 READS: dict[str, Callable[[], Any]] = {
     "labels": lambda: list(Label.objects.order_by("pk").values_list("name", "color")),
     "objects": lambda: [(label.pk, label.name) for label in Label.objects.order_by("pk")],

@@ -47,6 +47,9 @@ from tests.warehouse.models import (
     Supplier,
 )
 
+#: As on a site, where the caches are those of one.
+pytestmark = pytest.mark.direct
+
 BY_DATABASE = hasattr(models, "DB_CASCADE")  # since Django 6.1
 HAS_DEFAULTS = BY_DATABASE and connection.features.supports_on_delete_db_default
 

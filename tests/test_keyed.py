@@ -23,6 +23,9 @@ from tests.library.models import Copy
 from tests.shop.models import Author, Book, Novel, Paperback, Tag
 from tests.test_precision import delete, fill, in_a_transaction, parts, save
 
+#: As on a site, where the caches are those of one.
+pytestmark = pytest.mark.direct
+
 READS: dict[str, Callable[[], Any]] = {
     "rows": lambda: list(Book.objects.filter(author__status="t1").order_by("pk")),
     "number": lambda: Book.objects.filter(author__status="t1").count(),

@@ -23,6 +23,9 @@ from tests.library.models import Book as Volume
 from tests.shop.models import Author, Book, Comment, Novel, Paperback, Profile, Tag, Ticket
 from tests.test_precision import parts
 
+#: As on a site, where the caches are those of one.
+pytestmark = pytest.mark.direct
+
 STEPS: Final = int(os.environ.get("STEPS", 8))
 SEED: Final = int(os.environ.get("SEED", 1))
 KEYS: Final = range(1, 6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from time import time
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -13,7 +13,7 @@ from django.core.cache import cache, caches
 from django.db import connection, models, transaction
 from django.test import TransactionTestCase, override_settings
 
-from caching import cached_with, clients, entries, index, near_cache, no_cache
+from caching import cached_with, clients, entries, flushlist, index, near_cache, no_cache, writes
 from caching.base import CachingQuerySet
 from caching.changes import Flush
 from caching.reports import stats
@@ -293,9 +293,9 @@ class Memory(_TestCase):
             mock.patch.object(clients.Memcached, "read", side_effect=TimeoutError),
             mock.patch.object(clients.Redis, "read", side_effect=TimeoutError),
             self.assertLogs("caching", "WARNING"),
+            self.assertNumQueries(2),
         ):
-            with self.assertNumQueries(2):
-                assert names() == names() == ["Ann"]
+            assert names() == names() == ["Ann"]
 
     @override_settings(CACHE_MACHINE={"NEAR_CACHE_BYTES": 0})
     def test_nothing_is_kept(self) -> None:
@@ -348,6 +348,58 @@ class Memory(_TestCase):
         with another_process():
             index.index().flush(Flush(None))
         assert names() == ["Bob"]
+
+
+class Interrupted(_TestCase):
+    """A write that is interrupted, by a signal say, when it has been done and is to be flushed."""
+
+    def interrupt(self, target: Any, name: str, call: int) -> None:
+        """Interrupt the write at a call of a method from when it is to be flushed on."""
+        method, calls = getattr(target, name), []
+
+        def maybe(*arguments: Any, **options: Any) -> Any:
+            calls.append(name)
+            if len(calls) == call:
+                raise KeyboardInterrupt
+            return method(*arguments, **options)
+
+        cache.clear()
+        index.reset()
+        Author.objects.all().delete()
+        Author.objects.create(name="Ann")
+        assert names() == names() == ["Ann"]
+        with mock.patch.object(target, name, maybe), suppress(KeyboardInterrupt):
+            Author.objects.update(name="Bob")
+        self.interrupted += len(calls) >= call
+        assert names() == ["Bob"]
+        with another_process():
+            assert names() == ["Bob"]
+
+    def test_it_is_flushed_all_the_same(self) -> None:
+        self.interrupted = 0
+        for client in (clients.Memcached, clients.Redis):
+            for name in ("transmit", "read"):
+                for call in (1, 2):
+                    self.interrupt(client, name, call)
+        self.interrupt(writes, "_tell", 1)
+        self.interrupt(flushlist, "pack", 1)
+        self.interrupt(index.Index, "begin", 1)
+        assert self.interrupted >= 5
+
+    def test_what_cannot_be_read_of_it_is_told_by_its_tables(self) -> None:
+        Author.objects.create(name="Ann")
+        names()
+        with mock.patch.object(writes, "_flush", side_effect=ValueError), self.assertLogs("caching", "ERROR"):
+            Author.objects.update(name="Bob")
+        assert names() == ["Bob"]
+
+
+class PyMemcacheInterruptedTests(Interrupted, PyMemcache, TransactionTestCase):
+    pass
+
+
+class RedisInterruptedTests(Interrupted, Redis, TransactionTestCase):
+    pass
 
 
 class PyMemcacheMemoryTests(Memory, PyMemcache, TransactionTestCase):

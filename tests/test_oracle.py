@@ -35,6 +35,9 @@ from caching.reports import stats
 from tests.shop import grammar
 from tests.shop.grammar import Desk, answer
 
+#: As on a site, where the caches are those of one.
+pytestmark = pytest.mark.direct
+
 #: How many reads a history holds at the same time. Each is done twice or more after each step.
 POOL = 25
 

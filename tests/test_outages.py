@@ -17,6 +17,9 @@ from caching.index import index
 from tests import servers
 from tests.testapp.models import Author
 
+#: As on a site, where the caches are those of one.
+pytestmark = pytest.mark.direct
+
 
 def names() -> list[str]:
     return list(Author.objects.order_by("pk").values_list("name", flat=True))

@@ -22,6 +22,9 @@ from caching.changes import MANY_ROWS
 from tests.library.models import Fields
 from tests.shop.models import Author, Book, Comment, Tag
 
+#: As on a site, where the caches are those of one.
+pytestmark = pytest.mark.direct
+
 
 def save(model: Any, pk: int, **values: Any) -> None:
     """Save all columns of a row."""

@@ -26,6 +26,9 @@ from caching.servers import Server
 from tests.testapp.models import Author, Book, Log, Tag
 from tests.threads import in_thread, run_threads
 
+#: As on a site, where the caches are those of one.
+pytestmark = pytest.mark.direct
+
 
 def names() -> list[str]:
     return list(Author.objects.order_by("pk").values_list("name", flat=True))
