@@ -23,7 +23,7 @@ from django.db.models.query import (
 from django.db.models.signals import class_prepared
 
 from . import kin, reasons
-from .builders import build
+from .builders import ValuesBuilder, build, build_values
 from .changes import MANY_ROWS
 from .compiler import apart, keyed, through, wanted
 from .conf import NO_CACHE, check_timeout, conf
@@ -343,17 +343,19 @@ class CachingQuerySet(DeferringQuerySet[M]):
         return built
 
     def _built(self, read: Read, plan: Plan | None) -> list[Any] | None:
-        """Return the objects of rows that were found; None where Django is to build them."""
+        """Return the result of rows that were found; None where Django is to build it."""
+        how = None if plan is None else plan.builder
+        if isinstance(how, ValuesBuilder):
+            return build_values(how, self._iterable_class, read.rows, read.connection)
         fetch_mode = getattr(self, "_fetch_mode", None)
         if (
             self._iterable_class is not ModelIterable
-            or plan is None
-            or plan.builder is None
+            or how is None
             or self._known_related_objects
             or (fetch_mode is not None and fetch_mode.track_peers)
         ):
             return None
-        return build(plan.builder, read.rows, read.connection, fetch_mode, conf.kin)
+        return build(how, read.rows, read.connection, fetch_mode, conf.kin)
 
     def _is_plain(self) -> bool:
         return overrides_nothing(type(self), CachingQuerySet)

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from django.db.models import Model
 from django.db.models.base import ModelState
 from django.db.models.fields.related_descriptors import ForeignKeyDeferredAttribute
+from django.db.models.query import FlatValuesListIterable, ValuesIterable, ValuesListIterable
 from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import post_init, pre_init
 
@@ -45,20 +46,28 @@ class Builder(NamedTuple):
     converted: tuple[tuple[int, Any], ...] = ()
 
 
-def builder(compiler: Any) -> Builder | None:
-    """Return how the rows of a compiled query become objects; None if that is not plain."""
-    if compiler.klass_info is None or compiler.annotation_col_map:
-        return None
-    fields = [item[0] for item in compiler.select[: compiler.col_count]]
+class ValuesBuilder(NamedTuple):
+    """How to make what ``values()`` and ``values_list()`` give of a row."""
+
+    names: tuple[str, ...]
+    #: Place and expression of each column that is converted.
+    converted: tuple[tuple[int, Any], ...]
+
+
+def builder(compiler: Any) -> Builder | ValuesBuilder | None:
+    """Return how the rows of a compiled query become the result; None if that is not plain."""
+    query, fields = compiler.query, [item[0] for item in compiler.select[: compiler.col_count]]
     has_composite = getattr(compiler, "has_composite_fields", None)
     if has_composite is not None and has_composite(fields):
         return None
-    found = _builder(compiler.klass_info, compiler.select)
-    if found is None:
+    converted = tuple((place, fields[place]) for place in compiler.get_converters(fields))
+    if query.values_select:
+        names = tuple(getattr(query, "selected", None) or query.values_select)
+        return ValuesBuilder(names, converted) if len(names) == len(fields) else None
+    if compiler.klass_info is None or compiler.annotation_col_map:
         return None
-    return found._replace(
-        converted=tuple((place, fields[place]) for place in compiler.get_converters(fields))
-    )
+    found = _builder(compiler.klass_info, compiler.select)
+    return None if found is None else found._replace(converted=converted)
 
 
 def _builder(info: dict[str, Any], select: Sequence[Any]) -> Builder | None:
@@ -124,15 +133,31 @@ def build(
     for model in how.models:
         if is_heard(pre_init, model) or is_heard(post_init, model) or not _is_still_plain(model):
             return None
-    if how.converted:
-        rows = _converted(how, rows, connection)
+    rows = _converted(how, rows, connection)
     loaded = {"adding": False, "db": connection.alias}
     if fetch_mode is not None:
         loaded["fetch_mode"] = fetch_mode
     return _build(how, rows, loaded, with_kin)
 
 
-def _converted(how: Builder, rows: Sequence[Any], connection: Any) -> list[list[Any]]:
+def build_values(how: ValuesBuilder, iterable: Any, rows: Sequence[Any], connection: Any) -> list[Any] | None:
+    """Return what an iterable of Django's makes of ``rows``; None for one that is not known."""
+    if iterable not in _VALUES:
+        return None
+    rows = _converted(how, rows, connection)
+    if iterable is ValuesIterable:
+        return [dict(zip(how.names, row)) for row in rows]  # noqa: B905 - as in _build
+    if iterable is ValuesListIterable:
+        return list(map(tuple, rows))
+    return [row[0] for row in rows]
+
+
+_VALUES: Final = frozenset({ValuesIterable, ValuesListIterable, FlatValuesListIterable})
+
+
+def _converted(how: Builder | ValuesBuilder, rows: Sequence[Any], connection: Any) -> Sequence[Any]:
+    if not how.converted:
+        return rows
     # Asked for each time: they are bound to a connection, which is of one thread.
     converters = [
         (place, connection.ops.get_db_converters(column) + column.get_db_converters(connection), column)

@@ -165,11 +165,11 @@ class Memcached(Client):
         # until the server has confirmed that, for which it takes its time: 40 ms.
         around = backend._class(backend.client_servers, **{**backend._options, "no_delay": True})
         (self.client,) = around.clients.values()
-        self._buffer = bytearray()
+        self._buffer = b""
         finalize(self, self.client.close)
 
     def close(self) -> None:
-        self._buffer.clear()
+        self._buffer = b""
         self.client.close()
 
     def _name(self, name: str) -> bytes:
@@ -201,23 +201,23 @@ class Memcached(Client):
     def read(self, names: dict[bytes, str] | None) -> Any:
         return self._number() if names is None else self._values(names)
 
-    def _more(self) -> None:
-        data = self.client.sock.recv(CHUNK)
-        if not data:
-            raise ConnectionResetError("the server has closed the connection")
-        self._buffer += data
-
-    def _take(self, size: int) -> bytes:
-        while len(self._buffer) < size:
-            self._more()
-        data = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return data
+    def _more(self, missing: int = 1) -> bytes:
+        """Return what is in the buffer and what comes, at least so many bytes more."""
+        parts = [self._buffer]
+        while missing > 0:
+            data = self.client.sock.recv(max(CHUNK, missing))
+            if not data:
+                raise ConnectionResetError("the server has closed the connection")
+            parts.append(data)
+            missing -= len(data)
+        return b"".join(parts)
 
     def _line(self) -> bytes:
+        """Take the next line from the buffer."""
         while (end := self._buffer.find(b"\r\n")) < 0:
-            self._more()
-        return self._take(end + 2)[:-2]
+            self._buffer = self._more()
+        line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
+        return line
 
     def _values(self, names: dict[bytes, str]) -> dict[str, Any]:
         found = {}
@@ -225,9 +225,11 @@ class Memcached(Client):
             word, *fields = line.split()
             if word != b"VALUE" or len(fields) != 3 or fields[0] not in names:
                 raise Strange(line[:200])
-            key, flags, size = fields
-            data = self._take(int(size) + 2)[:-2]
-            found[names[key]] = self.client.serde.deserialize(key, data, int(flags))
+            key, size = fields[0], int(fields[2])
+            if len(self._buffer) < size + 2:
+                self._buffer = self._more(size + 2 - len(self._buffer))
+            data, self._buffer = self._buffer[:size], self._buffer[size + 2 :]
+            found[names[key]] = self.client.serde.deserialize(key, data, int(fields[1]))
         return found
 
     def _number(self) -> int | None:

@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.db.models.sql import Query
 
 from . import tables
-from .builders import Builder, builder
+from .builders import Builder, ValuesBuilder, builder
 from .fingerprints import Condition, fingerprint, is_closed, last_condition
 
 #: So many plans are kept; with more, all are learned anew.
@@ -29,7 +29,7 @@ class Plan(NamedTuple):
     #: The type of each of the other parameters.
     types: tuple[type[Any], ...]
     tables: frozenset[str]
-    builder: Builder | None
+    builder: Builder | ValuesBuilder | None
     #: What compiling left on the compiler, for those who read it there.
     compiled: dict[str, Any]
 

@@ -29,7 +29,7 @@ from django.utils.functional import cached_property, lazystr
 
 from caching import NO_CACHE, cache_hit, fingerprints, invalidate_all, plans
 from caching.base import CachingManager, CachingMixin, CachingQuerySet
-from caching.builders import builder
+from caching.builders import ValuesBuilder, builder
 from caching.compiler import apart
 from caching.fingerprints import fingerprint
 from caching.reports import stats
@@ -250,8 +250,8 @@ class DifferenceTests(TestCase):
 
 def describe(found: Any) -> Any:
     """Return what of a builder can be compared: columns and models, not functions."""
-    if found is None:
-        return None
+    if found is None or isinstance(found, ValuesBuilder):
+        return found
     related = [describe(below) for below in found.related]
     return found.model, found.start, found.end, found.attributes, found.key, related, found.converted
 
