@@ -170,6 +170,9 @@ class Alone:
             for operation in ("read, uncached model", "save, uncached model"):
                 times = self.taken(operation, [self.team.plain, self.team.cached, second])
                 self.note(operation, times[1], "without the library", times[0])
+                added = self.team.cached.ask("added", name=operation, number=self.effort.number(2000))
+                with_it = [each + added["microseconds"] for each in times[0]]
+                self.note(f"{operation}, by what is added", with_it, "without the library", times[0])
                 self.note(f"{operation}, both without", times[2], "without the library", times[0])
 
     def taken(self, operation: str, workers: list[Worker]) -> list[list[float]]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         _result_cache: list[Any] | None
         _sticky_filter: bool
         _query: Query
+        _db: str | None
         _timeout: Any
         _chain: Any
         _clone: Any
@@ -123,10 +124,14 @@ class DeferringQuerySet(_QuerySet[M]):
         return filtered
 
     def _may_wait(self) -> bool:
-        """Whether nothing but the model has a say in what a condition means, or whether it is allowed."""
+        """Whether nothing but the model has a say in what a condition means, or whether it is allowed.
+
+        And whether it is likely that nobody looks: with ``using()``, what is to be saved is looked for.
+        """
         query: Any = self._query
         return (
-            not (query.annotations or query._filtered_relations or query.combinator or query.is_sliced)
+            self._db is None
+            and not (query.annotations or query._filtered_relations or query.combinator or query.is_sliced)
             and not (self._sticky_filter or query.filter_is_sticky)
             and type(query) is Query
             and self._is_plain()

@@ -41,7 +41,7 @@ RECENT: Final = 1_000
 BACKWARDS: Final = 2_000
 #: Numbers kept of rows and values; with more, the older half is forgotten.
 NUMBERS: Final = 200_000
-#: Flushes of this process that wait to be learned.
+#: Flushes of this process that wait to be learned, by whoever reads next.
 OWN: Final = 100
 #: How this host signs what it flushes.
 HOST: Final = socket.gethostname()
@@ -339,8 +339,8 @@ class Index:
             with self._owing:
                 self._own[number] = record, monotonic()
                 self._appended = max(self._appended, number)
-            if len(self._own) > OWN and not self.knows_own:
-                self._own = {}  # those of others stand between them: all will be read together
+                if len(self._own) > OWN:
+                    self._own = {}  # nobody reads here; who does will read all of them at once
             stats.flush(record.flush, number)
             return True
         return False

@@ -8,8 +8,7 @@ through a caching manager, or is what is being deleted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final
@@ -30,7 +29,7 @@ LOADED: Final = "caching_parents"
 
 def parents(model: type[Model]) -> tuple[str, ...]:
     """Return the attributes that hold the keys of an object's parents."""
-    return tuple(name for name, _, _ in _attributes(model))
+    return tuple(name for name, _, _ in _attributes(model)[1])
 
 
 def remember(obj: Model) -> None:
@@ -46,24 +45,29 @@ def remember_all(objects: Iterable[Any]) -> None:
             remember(obj)
 
 
-@contextmanager
-def moving(obj: Model) -> Iterator[None]:
+class moving:  # noqa: N801 - a context manager, named like contextlib's own
     """Let what is written inside flush the parents that ``obj`` had."""
-    table, found = fold(obj._meta.db_table), []
-    attributes = _attributes(type(obj))
-    loaded = obj._state.__dict__.get(LOADED, ())
-    for values in (loaded, [obj.__dict__.get(name) for name, _, _ in attributes]):
-        for value, (_, parent, read) in zip(values, attributes, strict=False):
-            key = None if value is None else read(value)
-            if isinstance(key, (int, bytes)):
-                found.append((table, (parent, (key,))))
-    token = _left.set((*_left.get(), *found))
-    try:
-        yield
-    finally:
-        _left.reset(token)
-        if loaded:
-            remember(obj)
+
+    __slots__ = ("_loaded", "_obj", "_token")
+
+    def __init__(self, obj: Model) -> None:
+        self._obj = obj
+
+    def __enter__(self) -> None:
+        obj, found = self._obj, []
+        table, attributes = _attributes(type(obj))
+        self._loaded = loaded = obj._state.__dict__.get(LOADED, ())
+        for values in (loaded, [obj.__dict__.get(name) for name, _, _ in attributes]):
+            for value, (_, parent, read) in zip(values, attributes, strict=False):
+                key = None if value is None else read(value)
+                if isinstance(key, (int, bytes)):
+                    found.append((table, (parent, (key,))))
+        self._token = _left.set((*_left.get(), *found))
+
+    def __exit__(self, *exception: object) -> None:
+        _left.reset(self._token)
+        if self._loaded:
+            remember(self._obj)
 
 
 def children(written: Change) -> tuple[Children, ...]:
@@ -89,13 +93,17 @@ def children_of_any(names: Iterable[str]) -> tuple[Children, ...]:
 
 
 @lru_cache(maxsize=512)
-def _attributes(model: type[Model]) -> tuple[tuple[str, str, Callable[[Any], Known]], ...]:
-    """Return of each foreign key to a cached model its attribute, the parent's table, and what reads it."""
-    schema = tables.schemas().get(fold(model._meta.db_table))
+def _attributes(model: type[Model]) -> tuple[str, tuple[tuple[str, str, Callable[[Any], Known]], ...]]:
+    """Return the table, and of each foreign key to a cached model what tells the parent.
+
+    That is its attribute, the parent's table, and what reads its value.
+    """
+    table = fold(model._meta.db_table)
+    schema = tables.schemas().get(table)
     if schema is None:
-        return ()
+        return table, ()
     fields: list[Any] = list(model._meta.local_concrete_fields)
-    return tuple(
+    return table, tuple(
         (field.attname, schema.parents[fold(field.column)], reader(schema.kinds[fold(field.column)], ""))
         for field in fields
         if fold(field.column) in schema.parents

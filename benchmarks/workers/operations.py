@@ -84,46 +84,46 @@ above = count(1_000_000)
 # Hits
 
 
-@operation("hit, one row by key", "hit", 40)
+@operation("hit, one row by key", "hit", 200)
 def one_by_key() -> Call:
     pks = keys()
     return lambda: Book.objects.get(pk=next(pks))
 
 
-@operation("hit, one row by slug", "hit", 40)
+@operation("hit, one row by slug", "hit", 200)
 def one_by_slug() -> Call:
     slugs = cycle([f"book-{n}" for n in range(10)])
     return lambda: Book.objects.get(slug=next(slugs))
 
 
-@operation("hit, 10 rows by foreign key", "hit", 30)
+@operation("hit, 10 rows by foreign key", "hit", 150)
 def ten_by_author() -> Call:
     pks = authors()
     return lambda: list(Book.objects.filter(author_id=next(pks)))
 
 
-@operation("hit, 20 rows, select_related, ordered", "hit", 20)
+@operation("hit, 20 rows, select_related, ordered", "hit", 100)
 def twenty_related() -> Call:
     return lambda: list(Book.objects.select_related("author").order_by("title")[:20])
 
 
-@operation("hit, 500 rows", "hit", 4)
+@operation("hit, 500 rows", "hit", 20)
 def five_hundred() -> Call:
     return lambda: list(Book.objects.order_by("pk")[:500])
 
 
-@operation("hit, 50 values", "hit", 30)
+@operation("hit, 50 values", "hit", 150)
 def fifty_values() -> Call:
     return lambda: list(Book.objects.order_by("pk").values("title", "pages")[:50])
 
 
-@operation("hit, count", "hit", 40)
+@operation("hit, count", "hit", 200)
 def counted() -> Call:
     pks = authors()
     return lambda: Book.objects.filter(author_id=next(pks)).count()
 
 
-@operation("hit, exists", "hit", 40)
+@operation("hit, exists", "hit", 200)
 def exists() -> Call:
     pks = authors()
     return lambda: Book.objects.filter(author_id=next(pks)).exists()
@@ -132,13 +132,13 @@ def exists() -> Call:
 # Misses, which store what they read
 
 
-@operation("miss, one row", "miss", 30)
+@operation("miss, one row", "miss", 150)
 def miss_one() -> Call:
     pks = keys()
     return lambda: Book.objects.get(pk=next(pks), pages__lt=next(above))
 
 
-@operation("miss, 10 rows", "miss", 20)
+@operation("miss, 10 rows", "miss", 100)
 def miss_ten() -> Call:
     pks = authors()
     return lambda: list(Book.objects.filter(author_id=next(pks), pages__lt=next(above)))
@@ -147,7 +147,7 @@ def miss_ten() -> Call:
 # Writes
 
 
-@operation("save a loaded row", "write", 30)
+@operation("save a loaded row", "write", 150)
 def save() -> Call:
     book = Book.objects.get(slug=f"book-{READ + 1}")
 
@@ -161,7 +161,7 @@ def save() -> Call:
 numbers = count()
 
 
-@operation("create a row", "write", 30)
+@operation("create a row", "write", 150)
 def create() -> Call:
     author = Author.objects.get(name="author 99")
     published = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -179,7 +179,7 @@ def create() -> Call:
     return call
 
 
-@operation("save, in a transaction of 100", "write", 1, per_call=100)
+@operation("save, in a transaction of 100", "write", 3, per_call=100)
 def save_hundred() -> Call:
     books = list(Book.objects.filter(title__startswith="written"))
 
@@ -201,28 +201,28 @@ def stored(number: int) -> Call:
     return lambda: cache.get(f"rows-{number}")
 
 
-@operation("bare get, one row", "bare", 40)
+@operation("bare get, one row", "bare", 200)
 def bare_one() -> Call:
     return stored(1)
 
 
-@operation("bare get, 20 rows", "bare", 30)
+@operation("bare get, 20 rows", "bare", 150)
 def bare_twenty() -> Call:
     return stored(20)
 
 
-@operation("bare get, 500 rows", "bare", 8)
+@operation("bare get, 500 rows", "bare", 40)
 def bare_five_hundred() -> Call:
     return stored(500)
 
 
-@operation("bare get_many, two small keys", "bare", 40)
+@operation("bare get_many, two small keys", "bare", 200)
 def bare_two() -> Call:
     cache.set_many({"one": 1, "two": 2})
     return lambda: cache.get_many(["one", "two"])
 
 
-@operation("query of a miss, bare get_many and set", "bare", 30)
+@operation("query of a miss, bare get_many and set", "bare", 150)
 def bare_miss() -> Call:
     cache.set("two", 2)
     pks, data = keys(), b"." * 300
@@ -237,7 +237,7 @@ def bare_miss() -> Call:
     return call
 
 
-@operation("save, bare incr and set", "bare", 30)
+@operation("save, bare incr and set", "bare", 150)
 def bare_save() -> Call:
     cache.set("position", 1, None)
     book, data = Book.objects.get(slug=f"book-{READ + 1}"), b"." * 300
@@ -253,13 +253,13 @@ def bare_save() -> Call:
 # What nobody caches, in a process that caches something else
 
 
-@operation("read, uncached model", "beside", 60)
+@operation("read, uncached model", "beside", 300)
 def uncached_read() -> Call:
     pks = cycle(Note.objects.order_by("pk").values_list("pk", flat=True)[:10])
     return lambda: Note.objects.get(pk=next(pks))
 
 
-@operation("save, uncached model", "beside", 40)
+@operation("save, uncached model", "beside", 200)
 def uncached_save() -> Call:
     note = Note.objects.order_by("pk")[0]
 

@@ -26,7 +26,8 @@ django.setup()
 import operations  # noqa: E402 - after the setup
 from django.conf import settings  # noqa: E402
 from django.core.cache import cache  # noqa: E402
-from django.db import connection, models  # noqa: E402
+from django.db import connection, connections, models  # noqa: E402
+from django.db.backends.utils import CursorWrapper  # noqa: E402
 from library.models import Book, Loan  # noqa: E402
 
 #: Enough to fill the cache with each of the ten variants that the reads go through.
@@ -96,6 +97,13 @@ def timed(call: operations.Call, number: int) -> float:
     return statistics.median(times) * 1e6
 
 
+class Idle(CursorWrapper):
+    """A cursor that executes nothing."""
+
+    def _execute(self, sql: str, params: Any, *ignored: Any) -> None:
+        pass
+
+
 class Worker:
     """Each method is an order."""
 
@@ -136,6 +144,34 @@ class Worker:
             "statements": len(statements) / operation.per_call,
             "result": None if operation.kind == "write" else result,
         }
+
+    def added(self, name: str, number: int) -> dict[str, Any]:
+        """Time what stands around the statement of an operation, which itself is not executed."""
+        call = operations.OPERATIONS[name].prepare()
+        statements: list[tuple[str, Any]] = []
+
+        def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+            statements.append((sql, params))
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(note):
+            call()
+        own = connections["default"]
+        wrappers = own.execute_wrappers
+        with own.cursor() as cursor:
+            idle = Idle(cursor.cursor, own)
+
+            def execute() -> None:
+                for statement in statements:
+                    idle.execute(*statement)
+
+            with_them = timed(execute, number)
+            own.execute_wrappers = []
+            try:
+                without = timed(execute, number)
+            finally:
+                own.execute_wrappers = wrappers
+        return {"microseconds": with_them - without}
 
     def crowd(self, results: int, number: int) -> dict[str, Any]:
         """Store results that all depend on one row; time a hit among them, and the row's save."""
