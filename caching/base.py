@@ -23,7 +23,7 @@ from django.db.models.query import (
 from django.db.models.signals import class_prepared
 
 from . import kin, reasons
-from .builders import ValuesBuilder, build, build_values
+from .builders import VALUES, Builder, ValuesBuilder, build, build_values
 from .changes import MANY_ROWS
 from .compiler import apart, keyed, through, wanted
 from .conf import NO_CACHE, check_timeout, conf
@@ -303,6 +303,10 @@ class CachingQuerySet(DeferringQuerySet[M]):
                 return built
             if read.rows is MISS and read.number is not None and self.query.values_select:
                 self._select_keys(read)
+            if read.rows is MISS and read.reason is None and self._how(read.plan) is not None:
+                read.run()
+            if read.rows is not MISS and (built := self._built(read, read.plan)) is not None:
+                return built
         rows: Any = self._iterable_class(self._stand_in(read) if read.reason is None else self)
         found: list[Any] = list(rows)
         if read.key and not read.reason:
@@ -344,18 +348,23 @@ class CachingQuerySet(DeferringQuerySet[M]):
 
     def _built(self, read: Read, plan: Plan | None) -> list[Any] | None:
         """Return the result of rows that were found; None where Django is to build it."""
-        how = None if plan is None else plan.builder
+        how = self._how(plan)
+        if how is None:
+            return None
         if isinstance(how, ValuesBuilder):
             return build_values(how, self._iterable_class, read.rows, read.connection)
         fetch_mode = getattr(self, "_fetch_mode", None)
-        if (
-            self._iterable_class is not ModelIterable
-            or how is None
-            or self._known_related_objects
-            or (fetch_mode is not None and fetch_mode.track_peers)
-        ):
+        return build(how, read.rows, read.connection, fetch_mode, conf.kin, not read.ran)
+
+    def _how(self, plan: Plan | None) -> Builder | ValuesBuilder | None:
+        """Return how the rows that a plan gives become the result; None where Django is to see to it."""
+        if plan is None or self._known_related_objects:
             return None
-        return build(how, read.rows, read.connection, fetch_mode, conf.kin)
+        if self._iterable_class is not ModelIterable:
+            is_known = isinstance(plan.builder, ValuesBuilder) and self._iterable_class in VALUES
+            return plan.builder if is_known else None
+        fetch_mode = getattr(self, "_fetch_mode", None)
+        return None if fetch_mode is not None and fetch_mode.track_peers else plan.builder
 
     def _is_plain(self) -> bool:
         return overrides_nothing(type(self), CachingQuerySet)

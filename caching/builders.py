@@ -123,9 +123,9 @@ _DESCRIPTORS: Final = frozenset({DeferredAttribute, ForeignKeyDeferredAttribute}
 
 
 def build(
-    how: Builder, rows: Sequence[Any], connection: Any, fetch_mode: Any, with_kin: bool
+    how: Builder, rows: Sequence[Any], connection: Any, fetch_mode: Any, with_kin: bool, from_cache: bool
 ) -> list[Any] | None:
-    """Return the objects of ``rows``, which came from the cache.
+    """Return the objects of ``rows``, which came from the cache or from the database.
 
     None if somebody has come to have a part in how they are made. With ``with_kin`` they remember
     their parents.
@@ -137,13 +137,11 @@ def build(
     loaded = {"adding": False, "db": connection.alias}
     if fetch_mode is not None:
         loaded["fetch_mode"] = fetch_mode
-    return _build(how, rows, loaded, with_kin)
+    return _build(how, rows, loaded, with_kin, from_cache)
 
 
-def build_values(how: ValuesBuilder, iterable: Any, rows: Sequence[Any], connection: Any) -> list[Any] | None:
-    """Return what an iterable of Django's makes of ``rows``; None for one that is not known."""
-    if iterable not in _VALUES:
-        return None
+def build_values(how: ValuesBuilder, iterable: Any, rows: Sequence[Any], connection: Any) -> list[Any]:
+    """Return what one of the iterables in ``VALUES`` makes of ``rows``."""
     rows = _converted(how, rows, connection)
     if iterable is ValuesIterable:
         return [dict(zip(how.names, row)) for row in rows]  # noqa: B905 - as in _build
@@ -152,7 +150,7 @@ def build_values(how: ValuesBuilder, iterable: Any, rows: Sequence[Any], connect
     return [row[0] for row in rows]
 
 
-_VALUES: Final = frozenset({ValuesIterable, ValuesListIterable, FlatValuesListIterable})
+VALUES: Final = frozenset({ValuesIterable, ValuesListIterable, FlatValuesListIterable})
 
 
 def _converted(how: Builder | ValuesBuilder, rows: Sequence[Any], connection: Any) -> Sequence[Any]:
@@ -173,7 +171,9 @@ def _converted(how: Builder | ValuesBuilder, rows: Sequence[Any], connection: An
     return found
 
 
-def _build(how: Builder, rows: Sequence[Any], loaded: dict[str, Any], with_kin: bool) -> list[Any]:
+def _build(
+    how: Builder, rows: Sequence[Any], loaded: dict[str, Any], with_kin: bool, from_cache: bool
+) -> list[Any]:
     # One loop for all rows of a table, over local names: this is most of what a long result takes.
     new, model, attributes, start, end = object.__new__, how.model, how.attributes, how.start, how.end
     parents_of_each = how.parents if with_kin else ()
@@ -186,19 +186,25 @@ def _build(how: Builder, rows: Sequence[Any], loaded: dict[str, Any], with_kin: 
         own = obj.__dict__
         own["_state"] = state
         own.update(zip(attributes, row[start:end]))  # noqa: B905 - asking for equal lengths takes a while
-        own["from_cache"] = True
+        own["from_cache"] = from_cache
         built.append(obj)
     for below in how.related:
-        _relate(below, built, rows, loaded, with_kin)
+        _relate(below, built, rows, loaded, with_kin, from_cache)
     return built
 
 
 def _relate(
-    how: Builder, objects: list[Any], rows: Sequence[Any], loaded: dict[str, Any], with_kin: bool
+    how: Builder,
+    objects: list[Any],
+    rows: Sequence[Any],
+    loaded: dict[str, Any],
+    with_kin: bool,
+    from_cache: bool,
 ) -> None:
     """Give each of the objects the one that was loaded with it, or None."""
     key, set_local, set_remote = how.key, how.local_setter, how.remote_setter
-    others = iter(_build(how, [row for row in rows if row[key] is not None], loaded, with_kin))
+    present = [row for row in rows if row[key] is not None]
+    others = iter(_build(how, present, loaded, with_kin, from_cache))
     for obj, row in zip(objects, rows, strict=True):
         other = None if row[key] is None else next(others)
         set_local(obj, other)  # type: ignore[misc]

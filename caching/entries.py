@@ -14,6 +14,7 @@ from .conf import conf
 from .flushlist import valid
 from .history import Dependency
 from .index import Index, index
+from .near import Kept
 from .reports import logger
 from .servers import CacheDown, Server, server
 
@@ -52,7 +53,10 @@ DOWN: Final = Found(None, None, reasons.DOWN)
 class Lookup:
     """A fetch that is under way: what it asked may not be answered yet. Never raises for a failing cache."""
 
-    __slots__ = ("_answer", "_asked_at", "_found", "_known", "_memory", "_place", "_seen", "entry", "key")
+    __slots__ = (
+        *("_answer", "_asked_at", "_found", "_kept", "_known", "_memory", "_place", "_seen"),
+        *("entry", "key"),
+    )
 
     def __init__(self, ahead: bool = False) -> None:
         """Ask how far the list has come, if ``ahead``: it is likely that this is all there is to ask."""
@@ -99,35 +103,44 @@ class Lookup:
 
     def _begin(self) -> Found | None:
         """Ask; return what was found where that is known at once."""
-        known, data = self._known, None
+        known, kept = self._known, None
         if self._memory is not None:
             # As the cache spells it, which may be by tenant.
             self._place = server(conf.cache).cache.make_key(self.key)
-            data = self._memory.get(self._place)
-        if data is not None and self._answer is None and near.is_trusted(known):
-            if (found := self._recall(data)) is not None:
+            kept = self._kept = self._memory.get(self._place)
+        if kept is not None and self._answer is None and near.is_trusted(known):
+            if (found := self._recall(kept)) is not None:
                 return found
-        elif data is not None:
+        elif kept is not None:
             if self._answer is None:
                 self._ask([known.list.position_key], known.list.server)
-            self.entry = self._recalled(data)  # while the answer is on its way
+            self.entry = self._recalled(kept)  # while the answer is on its way
         if self.entry is None:
             self._ask_all()
         return None
 
-    def _recall(self, data: bytes) -> Found | None:
+    def _recall(self, kept: Kept) -> Found | None:
         """Return a result that may be served, by what this process knows of the list."""
-        entry, position = self._recalled(data), self._known.position
+        entry, position = self._recalled(kept), self._known.position
         if entry is not None and entry.number <= position:
-            found = _judge(self.key, entry, position, self._known)
+            found = self._judged(entry, position)
             if found.entry is not None:
                 self.entry = found.entry
                 return found
         self._drop()
         return None
 
-    def _recalled(self, data: bytes) -> Entry | None:
-        entry = unpack(data)
+    def _judged(self, entry: Entry, position: int) -> Found:
+        """Apply the rule to a result of the memory, and note up to where it was found to hold."""
+        kept = self._kept
+        assert kept is not None
+        found = _judge(self.key, entry, position, self._known, kept.number)
+        if found.entry is entry and position > kept.number and self._memory is not None:
+            self._memory.renew(self._place, kept, position)
+        return found
+
+    def _recalled(self, kept: Kept) -> Entry | None:
+        entry = unpack(kept.data)
         if entry is None or (entry.expires is not None and entry.expires <= time()):
             self._drop()
             return None
@@ -164,7 +177,7 @@ class Lookup:
         near.note(known, self._asked_at)
         if self.entry is None:
             return self._fetched(answer.get(self.key), position)
-        found = _judge(self.key, self.entry, position, known)
+        found = self._judged(self.entry, position)
         if found.entry is not None:
             return found
         self._drop()
@@ -190,8 +203,11 @@ def fetch(key: str) -> Found:
     return lookup.found()
 
 
-def _judge(key: str, entry: Entry, position: int, known: Index) -> Found:
-    """Apply the rule: served if and only if nothing it depends on was flushed since."""
+def _judge(key: str, entry: Entry, position: int, known: Index, since: int = 0) -> Found:
+    """Apply the rule: served if and only if nothing it depends on was flushed since.
+
+    ``since`` is a number above its own up to which that was found before, if it was.
+    """
     if entry.number > position:
         # The result came with a later reply than the position, or from a life that ended.
         again = known.list.position()
@@ -200,7 +216,7 @@ def _judge(key: str, entry: Entry, position: int, known: Index) -> Found:
         if not known.catch_up(again):
             return Found(None, position, reasons.LATE)
         position = again
-    if reason := known.flushed_after(entry.number, entry.dependencies):
+    if reason := known.flushed_after(max(since, entry.number), entry.dependencies):
         return Found(None, position, reason)
     if position - entry.number > RENEW_AFTER:
         entry = _renewed(key, entry, position)

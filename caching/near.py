@@ -15,7 +15,7 @@ import threading
 from collections import OrderedDict
 from contextvars import ContextVar
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from .blocks import Block
@@ -28,27 +28,41 @@ OVERHEAD: Final = 300
 FRESH: Final = 1.0
 
 
+class Kept(NamedTuple):
+    """A result in memory."""
+
+    data: bytes
+    #: A number up to which nothing that it depends on was flushed; 0 where none is known.
+    number: int = 0
+
+
 class Memory:
     """Results as bytes, up to ``NEAR_CACHE_BYTES`` in all; the least recently used make room."""
 
     def __init__(self) -> None:
-        self._results: OrderedDict[str, bytes] = OrderedDict()
+        self._results: OrderedDict[str, Kept] = OrderedDict()
         self._size = 0
         self._lock = threading.RLock()  # a handler of signals may read, too
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str) -> Kept | None:
         """Return the result; None where there is none."""
         with self._lock:
-            data = self._results.get(key)
-            if data is not None:
+            kept = self._results.get(key)
+            if kept is not None:
                 self._results.move_to_end(key)
-            return data
+            return kept
+
+    def renew(self, key: str, kept: Kept, number: int) -> None:
+        """Note the number up to which a result was found to hold, if it is still there."""
+        with self._lock:
+            if self._results.get(key) is kept:
+                self._results[key] = Kept(kept.data, number)
 
     def put(self, key: str, data: bytes) -> None:
         """Keep a result, in place of the one that was there."""
         with self._lock:
             self._take(key)
-            self._results[key] = data
+            self._results[key] = Kept(data)
             self._size += len(data) + OVERHEAD
             while self._results and self._size > conf.near_cache_bytes:
                 self._take(next(iter(self._results)))
@@ -59,9 +73,9 @@ class Memory:
             self._take(key)
 
     def _take(self, key: str) -> None:
-        data = self._results.pop(key, None)
-        if data is not None:
-            self._size -= len(data) + OVERHEAD
+        kept = self._results.pop(key, None)
+        if kept is not None:
+            self._size -= len(kept.data) + OVERHEAD
 
 
 class _Inside:

@@ -116,8 +116,9 @@ class Read:
         #: What is being looked for, and what was asked before that was known.
         self.lookup: entries.Lookup | None = None
         self.ahead: entries.Lookup | None = None
-        #: Rows that were found before anything was compiled.
+        #: Rows that were found before anything was compiled, and whether the database gave them.
         self.rows: Any = MISS
+        self.ran = False
         #: The position of the flush list from before the query; None: not to be stored.
         self.number: int | None = None
         #: When the database was asked, by the monotonic clock.
@@ -277,6 +278,11 @@ class Read:
         with self.connection.cursor() as cursor:
             cursor.execute(sql, params)
             return list(cursor.fetchall())
+
+    def run(self) -> None:
+        """Ask the database for the rows that were looked for by a plan, in vain; and store them."""
+        self.rows, self.ran = self._ask(self.sql, self.params), True
+        self.keep(self.rows, self.rows)
 
     def keep(self, payload: Any, rows: list[Any] | None = None) -> None:
         """Store what was read after ``find`` missed, if it may be stored."""

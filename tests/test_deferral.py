@@ -168,8 +168,14 @@ class WaitingTests(LibraryTestCase):
         assert list(waiting) == list(Book.objects.order_by("pk").filter(author_id=self.author.pk)) != []
 
     def test_timeout_and_hints_are_kept(self) -> None:
-        waiting = Book.objects.cache(7).using("default").filter(author_id=self.author.pk)
-        assert (waiting.timeout, waiting._db, waiting._waiting is not None) == (7, "default", True)
+        waiting = Book.objects.cache(7).filter(author_id=self.author.pk)
+        assert (waiting.timeout, waiting._waiting is not None) == (7, True)
+        related = self.author.books.filter(pk=1)
+        assert related._hints == {"instance": self.author}
+
+    def test_what_save_looks_for_does_not_wait(self) -> None:
+        found = Book.objects.using("default").filter(author_id=self.author.pk)
+        assert (found._db, found._waiting) == ("default", None)
 
     def test_two_threads_make_one_condition(self) -> None:
         waiting = Book.objects.filter(author_id=self.author.pk)

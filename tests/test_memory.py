@@ -337,7 +337,7 @@ class Memory(_TestCase):
         self.rename_elsewhere("Bob")
         with mock.patch.object(CachingQuerySet, "_built", note):
             assert Author.objects.get(pk=self.ann.pk).name == "Bob"
-        assert built == ["Ann"]
+        assert built == ["Ann", "Bob"]
 
     def test_write_by_the_driver_is_seen_with_the_next_flush(self) -> None:
         """So these tests would see it if the memory were not judged by the list."""

@@ -182,7 +182,7 @@ class AnswerTests(NearCacheTestCase):
             memory.put("d", b"." * 10)
             found = {key for key in "abcd" if memory.get(key)}
             assert found == {"a", "b", "d"}
-            assert memory.get("b") == b"!" * 10
+            assert memory.get("b") == near.Kept(b"!" * 10)
             memory.drop("a")
             memory.drop("a")
             memory.put("e", b"." * 10)
