@@ -249,7 +249,8 @@ class Redis(Client):
     def __init__(self, backend: Any) -> None:
         super().__init__()
         around = backend._cache
-        self.connection = around._get_connection_pool(write=True).make_connection()
+        pool = around._get_connection_pool(write=True)
+        self.connection = pool.connection_class(**pool.connection_kwargs)
         self._serializer = around._serializer
         exceptions = around._lib.exceptions
         self.lost, self.refused = exceptions.ConnectionError, exceptions.ResponseError

@@ -14,7 +14,7 @@ from django.core.cache.backends.memcached import PyMemcacheCache
 from django.core.cache.backends.redis import RedisCache
 from django.test import override_settings
 
-from caching import clients
+from caching import clients, servers
 from caching.changes import whole
 from caching.flushlist import SMALLEST, FlushList, Record
 from caching.servers import Asked, CacheDown, server
@@ -396,6 +396,15 @@ class PyMemcacheQuestionTests(Questions, PyMemcache, CacheTestCase):
 
 
 class RedisQuestionTests(Questions, Redis, CacheTestCase):
+    def test_connections_of_threads_that_are_gone_are_not_counted(self) -> None:
+        location = caches.settings["default"]["LOCATION"]
+        few = {"BACKEND": self.backend, "LOCATION": location, "OPTIONS": {"max_connections": 2}}
+        with override_settings(CACHES={"default": few}):
+            cache.set("a", b"1")
+            for _ in range(5):
+                servers.reset()
+                assert self.ask("a").answer() == {"a": b"1"}
+
     def cut(self) -> None:
         cut(client().connection._sock)
 
