@@ -25,6 +25,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 DATABASES = ("sqlite", "postgresql")
 CACHES = ("locmem", "memcached", "redis")
 
+#: What a run of everything is: how sites run, and what needs no server.
+PAIRS = [("postgresql", "memcached"), ("postgresql", "redis"), ("sqlite", "locmem")]
 #: Each database and each server once.
 QUICK_PAIRS = [("sqlite", "memcached"), ("postgresql", "redis")]
 
@@ -45,8 +47,8 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 def pairs(options: argparse.Namespace) -> list[tuple[str, str]]:
     """Return each database with each cache that is wanted."""
-    if options.quick and not (options.database or options.cache):
-        return QUICK_PAIRS
+    if not (options.database or options.cache):
+        return QUICK_PAIRS if options.quick else PAIRS
     return [
         (database, cache) for database in options.database or DATABASES for cache in options.cache or CACHES
     ]
@@ -147,7 +149,11 @@ def all_measured(options: argparse.Namespace) -> tuple[list[dict[str, Any]], lis
 
 def directory(options: argparse.Namespace, run: dict[str, Any]) -> Path:
     """Return where the run is saved: only one of everything takes the place of the last such one."""
-    whole = len(run["places"]) == len(DATABASES) * len(CACHES) and len(options.only) == len(CONTESTANTS)
+    whole = (
+        not (options.database or options.cache)
+        and len(run["places"]) == len(PAIRS)
+        and len(options.only) == len(CONTESTANTS)
+    )
     default = HOME / "quick" if options.quick else RESULTS if whole else HOME / "part"
     return Path(options.output or default).resolve()
 

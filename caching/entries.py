@@ -117,6 +117,10 @@ class Lookup:
             self.entry = self._recalled(kept)  # while the answer is on its way
         if self.entry is None:
             self._ask_all()
+            if not server(conf.cache).asks:  # nothing is gained by waiting
+                found = self._end()
+                self.entry = found.entry
+                return found
         return None
 
     def _recall(self, kept: Kept) -> Found | None:

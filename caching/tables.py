@@ -131,7 +131,8 @@ def is_caching(model: type[models.Model]) -> bool:
     )
 
 
-def touched(written: Iterable[str] | None, deletes: bool) -> frozenset[str] | None:
+@lru_cache(maxsize=2048)
+def touched(written: frozenset[str] | None, deletes: bool) -> frozenset[str] | None:
     """Return the tracked tables that a write to ``written`` may change; None for all.
 
     ``None`` as ``written`` stands for all. A relation that belongs to no installed model may
@@ -141,8 +142,7 @@ def touched(written: Iterable[str] | None, deletes: bool) -> frozenset[str] | No
         return None
     project = tables()
     changed = project.deleted if deletes else project.written
-    names = set(written)
-    return frozenset().union(*[changed[name] for name in names]) if names <= changed.keys() else None
+    return frozenset().union(*[changed[name] for name in written]) if written <= changed.keys() else None
 
 
 def untracked(read: Iterable[str]) -> str | None:
@@ -226,6 +226,7 @@ def on_forget(clear: Callable[[], None]) -> None:
 def forget(**kwargs: object) -> None:
     """Compute the tables anew when next asked; a receiver of signals."""
     tables.cache_clear()
+    touched.cache_clear()
     schemas.cache_clear()
     for clear in _dependents:
         clear()

@@ -264,7 +264,7 @@ def invalidate(*models_or_objects: type[models.Model] | models.Model) -> None:
         if not issubclass(model, models.Model):
             raise TypeError(f"invalidate() got {item!r}; it takes models and their instances")
         for part in (model, *model._meta.all_parents):
-            flushed |= tables.touched([fold(part._meta.db_table)], deletes=True) or set()
+            flushed |= tables.touched(frozenset({fold(part._meta.db_table)}), deletes=True) or set()
             flushed.add(fold(part._meta.db_table))
     _by_hand(whole(flushed))
 

@@ -150,7 +150,7 @@ class TrackedTests(SimpleTestCase):
                 objects = CachingManager()
 
             self.assertEqual(tables.tables().tracked, {"testapp_mine"})
-            self.assertIsNone(touched(["testapp_theirs"], False))
+            self.assertIsNone(touched(frozenset(["testapp_theirs"]), False))
 
     def test_schema_quotes_and_case_of_a_table_do_not_matter(self) -> None:
         with project(TABLES=["Other.Legacy"]):
@@ -179,17 +179,17 @@ class TrackedTests(SimpleTestCase):
 
 class TouchedTests(SimpleTestCase):
     def test_tracked_table(self) -> None:
-        self.assertEqual(touched(["testapp_book"], False), {"testapp_book"})
+        self.assertEqual(touched(frozenset(["testapp_book"]), False), {"testapp_book"})
 
     def test_table_of_a_model_that_is_not_cached_costs_nothing(self) -> None:
-        self.assertEqual(touched([Log._meta.db_table, Review._meta.db_table], True), frozenset())
+        self.assertEqual(touched(frozenset([Log._meta.db_table, Review._meta.db_table]), True), frozenset())
 
     def test_everything(self) -> None:
         self.assertIsNone(touched(None, False))
 
     def test_unknown_relation_may_be_a_view_on_anything(self) -> None:
-        self.assertIsNone(touched(["testapp_book", "updatable_view"], False))
-        self.assertIsNone(touched([Report._meta.db_table], False))
+        self.assertIsNone(touched(frozenset(["testapp_book", "updatable_view"]), False))
+        self.assertIsNone(touched(frozenset([Report._meta.db_table]), False))
 
     @override_settings(
         CACHES={
@@ -198,7 +198,7 @@ class TouchedTests(SimpleTestCase):
         }
     )
     def test_table_of_the_database_cache_costs_nothing(self) -> None:
-        self.assertEqual(touched(["cache_table"], True), frozenset())
+        self.assertEqual(touched(frozenset(["cache_table"]), True), frozenset())
 
 
 @override_settings(
@@ -215,16 +215,19 @@ class DeclaredTests(SimpleTestCase):
         self.assertLessEqual({"testapp_report", "totals", "plain"}, tables.tables().tracked)
 
     def test_write_reaches_all_that_is_derived(self) -> None:
-        self.assertEqual(touched(["testapp_book"], False), {"testapp_book", "testapp_report", "totals"})
-        self.assertEqual(touched(["plain"], False), {"plain"})
+        self.assertEqual(
+            touched(frozenset(["testapp_book"]), False), {"testapp_book", "testapp_report", "totals"}
+        )
+        self.assertEqual(touched(frozenset(["plain"]), False), {"plain"})
 
     def test_write_to_a_view_writes_what_it_is_made_of(self) -> None:
         self.assertEqual(
-            touched(["totals"], False), {"totals", "testapp_report", "testapp_book", "testapp_author"}
+            touched(frozenset(["totals"]), False),
+            {"totals", "testapp_report", "testapp_book", "testapp_author"},
         )
 
     def test_sources_do_not_change_with_one_another(self) -> None:
-        self.assertNotIn("testapp_author", touched(["testapp_book"], True) or ())
+        self.assertNotIn("testapp_author", touched(frozenset(["testapp_book"]), True) or ())
 
     def test_model_of_a_view_is_cached(self) -> None:
         self.assertIsNone(untracked([Report._meta.db_table]))
@@ -260,30 +263,32 @@ class DatabaseCascadeTests(SimpleTestCase):
     def test_delete_reaches_children_without_a_statement(self) -> None:
         with self.cascades():
             self.assertEqual(
-                touched(["testapp_account"], True), {"testapp_account", "testapp_order", "testapp_line"}
+                touched(frozenset(["testapp_account"]), True),
+                {"testapp_account", "testapp_order", "testapp_line"},
             )
 
     def test_delete_of_a_parent_in_multi_table_inheritance(self) -> None:
         with self.cascades():
             self.assertEqual(
-                touched(["testapp_owner"], True), {"testapp_owner", "testapp_order", "testapp_line"}
+                touched(frozenset(["testapp_owner"]), True),
+                {"testapp_owner", "testapp_order", "testapp_line"},
             )
 
     def test_cascade_of_django_itself_is_a_statement_of_its_own(self) -> None:
         with self.cascades():
-            self.assertEqual(touched(["testapp_line"], True), {"testapp_line"})
+            self.assertEqual(touched(frozenset(["testapp_line"]), True), {"testapp_line"})
 
     def test_insert_and_update_reach_no_children(self) -> None:
         with self.cascades():
-            self.assertEqual(touched(["testapp_account"], False), {"testapp_account"})
+            self.assertEqual(touched(frozenset(["testapp_account"]), False), {"testapp_account"})
 
     def test_view_on_a_child(self) -> None:
         with self.cascades(TABLES={"view": ["testapp_line"]}):
-            self.assertIn("view", touched(["testapp_account"], True) or ())
+            self.assertIn("view", touched(frozenset(["testapp_account"]), True) or ())
 
     def test_trigger_that_deletes(self) -> None:
         with self.cascades(TABLES={"testapp_order": ["audit"]}):
-            self.assertEqual(touched(["audit"], False), {"testapp_order", "testapp_line"})
+            self.assertEqual(touched(frozenset(["audit"]), False), {"testapp_order", "testapp_line"})
 
 
 class AroundTests(SimpleTestCase):
