@@ -83,24 +83,27 @@ class Question:
     def receive(self) -> None:
         """Read the answer, the next one that comes, and keep it or the error."""
         client = self._client
+        client.waiting.remove(self)
+        client.busy = True
         try:
             try:
                 self._answer = client.read(self._names)
             except client.lost:
-                if len(client.waiting) > 1:
+                if client.waiting:
                     raise
                 client.close()
-                client.send(self._command)
+                client.transmit(self._command)
                 self._answer = client.read(self._names)
-            client.waiting.remove(self)
         except client.refused as error:
-            client.waiting.remove(self)
             self._error = error
         except BaseException as error:
+            client.waiting.append(self)
             client.fail()  # what was not read would be the answer to the next question
             if not isinstance(error, Exception):
                 raise  # interrupted
             self._error = error
+        finally:
+            client.busy = False
 
 
 class Client:
@@ -114,6 +117,8 @@ class Client:
     def __init__(self) -> None:
         #: What was asked and not read yet.
         self.waiting: list[Question] = []
+        #: It is being written to or read from. A handler of signals may want it, too.
+        self.busy = False
 
     def settle(self) -> None:
         """Read what is waited for, so that the connection can be used for something else."""
@@ -129,11 +134,14 @@ class Client:
 
     def send(self, command: Any) -> None:
         """Send a command, on another connection if the server has closed what nobody used for long."""
+        self.busy = True
         try:
             self.transmit(command)
         except self.lost:
             self.fail()
             self.transmit(command)
+        finally:
+            self.busy = False
 
     def close(self) -> None:
         """Close the connection; the next use opens another."""
@@ -308,7 +316,7 @@ def _client(own: Own, backend: Any, method: str) -> Any:
     if not (_spells(kind, method, PyMemcacheCache) or _spells(kind, method, RedisCache)):
         return None
     of = kind, backend._servers
-    if own.made is None or own.made[0] != of:
+    if own.made is None or own.made[0] != of or (own.made[1] is not None and own.made[1].busy):
         own.made = of, _made(backend)
     return own.made[1]
 
@@ -316,7 +324,9 @@ def _client(own: Own, backend: Any, method: str) -> Any:
 def _made(backend: Any) -> Client | None:
     around = backend._cache
     if issubclass(backend.__class__, RedisCache):
-        return Redis(backend) if type(around) is RedisCacheClient and len(backend._servers) == 1 else None
+        pools = around._lib.ConnectionPool, around._lib.BlockingConnectionPool
+        is_simple = type(around) is RedisCacheClient and len(backend._servers) == 1
+        return Redis(backend) if is_simple and around._pool_class in pools else None
     if type(around) is not backend._lib.HashClient or len(around.clients) != 1:
         return None
     (client,) = around.clients.values()

@@ -105,8 +105,7 @@ class Lookup:
         """Ask; return what was found where that is known at once."""
         known, kept = self._known, None
         if self._memory is not None:
-            # As the cache spells it, which may be by tenant.
-            self._place = server(conf.cache).cache.make_key(self.key)
+            self._place = near.place(known, self.key)
             kept = self._kept = self._memory.get(self._place)
         if kept is not None and self._answer is None and near.is_trusted(known):
             if (found := self._recall(kept)) is not None:
@@ -259,8 +258,8 @@ def _write(key: str, entry: Entry, timeout: float | None) -> str | None:
         return reasons.TOO_LARGE.format(size=len(data))
     if not server(conf.cache).offer(key, data, timeout):
         return reasons.NOT_TAKEN
-    if (memory := near.memory(index())) is not None:
-        memory.put(server(conf.cache).cache.make_key(key), data)
+    if (memory := near.memory(known := index())) is not None:
+        memory.put(near.place(known, key), data)
     return None
 
 

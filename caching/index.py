@@ -16,6 +16,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterable
+from itertools import count
 from time import monotonic, time
 from typing import Any, Final
 
@@ -49,11 +50,16 @@ HOST: Final = socket.gethostname()
 LOCK_TIMEOUT: Final = 0.5
 
 
+_serials = count()
+
+
 class Index:
     """The picture of one flush list."""
 
     def __init__(self, flush_list: FlushList) -> None:
         self.list = flush_list
+        #: Tells it from every other index of this process.
+        self.serial = next(_serials)
         self.position = 0
         #: Every flush above this number is known.
         self.floor = 0

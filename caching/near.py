@@ -11,16 +11,17 @@ the block asked, all that this process has flushed, and what its other threads h
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from contextvars import ContextVar
 from time import monotonic
 from typing import Final, NamedTuple
-from weakref import WeakKeyDictionary
 
 from .blocks import Block
 from .conf import conf
 from .index import Index
+from .servers import server
 
 #: About what a result takes beside its bytes.
 OVERHEAD: Final = 300
@@ -91,8 +92,8 @@ class _Inside:
 
 
 _inside: ContextVar[_Inside | None] = ContextVar("caching_near", default=None)
-#: What this process keeps of each list. An index that is forgotten takes it along.
-_memories: WeakKeyDictionary[Index, Memory] = WeakKeyDictionary()
+#: What this process keeps, of all lists.
+_memory = Memory()
 
 
 class near_cache(Block):  # noqa: N801 - a context manager, named like contextlib's own
@@ -160,5 +161,21 @@ def memory(known: Index) -> Memory | None:
     """
     if not conf.near_cache_bytes or not (known.list.server.asks or _current()):
         return None
-    found = _memories.get(known)
-    return _memories.setdefault(known, Memory()) if found is None else found
+    return _memory
+
+
+def place(known: Index, key: str) -> str:
+    """Return the place of what the cache has under ``key``, which it spells by tenant perhaps.
+
+    What was judged by another index is not to be judged by this one.
+    """
+    return f"{known.serial}:{server(conf.cache).cache.make_key(key)}"
+
+
+def _after_fork() -> None:
+    """Begin without the lock of the parent, which another thread of it may have held."""
+    global _memory
+    _memory = Memory()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -275,6 +275,23 @@ class Questions:
         assert in_thread(lambda: self.ask("b").answer()) == {"b": b"2"}
         assert asked.answer() == {"a": b"1"}
 
+    def test_handler_of_a_signal_that_asks_in_the_middle(self) -> None:
+        self.ask("a").answer()
+        kind = type(client())
+        for name in ("read", "transmit"):
+            method, within = getattr(kind, name), []
+
+            def interrupted(own: Any, what: Any, method: Any = method, within: Any = within) -> Any:
+                if not within:
+                    within.append(None)
+                    within.append(server("default").get_many(["b"]))
+                return method(own, what)
+
+            with mock.patch.object(kind, name, interrupted):
+                assert self.ask("a").answer() == {"a": b"1"}
+            assert within == [None, {"b": b"2"}]
+            assert self.ask("b").answer() == {"b": b"2"}
+
     def test_connection_that_was_closed_is_opened_again(self) -> None:
         self.ask("a").answer()
         for do in (

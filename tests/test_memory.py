@@ -13,7 +13,7 @@ from django.core.cache import cache, caches
 from django.db import connection, models, transaction
 from django.test import TransactionTestCase, override_settings
 
-from caching import cached_with, clients, entries, flushlist, index, near_cache, no_cache, writes
+from caching import cached_with, clients, entries, flushlist, index, near, near_cache, no_cache, writes
 from caching.base import CachingQuerySet
 from caching.changes import Flush
 from caching.reports import stats
@@ -408,6 +408,13 @@ class PyMemcacheMemoryTests(Memory, PyMemcache, TransactionTestCase):
 
 class RedisMemoryTests(Memory, Redis, TransactionTestCase):
     pass
+
+
+def test_lists_share_the_memory_and_nothing_in_it() -> None:
+    ours = index.index()
+    with another_process():
+        theirs = index.index()
+        assert near.place(ours, "key") != near.place(theirs, "key")
 
 
 class ApiAlone:
