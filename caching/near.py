@@ -100,12 +100,11 @@ class near_cache(Block):  # noqa: N801 - a context manager, named like contextli
     """Answer the reads inside from the memory of the process; a context manager and a decorator.
 
     Each read is answered as of the beginning of the block or later, and as of the last second. The
-    first one asks the cache for all that was flushed. What was read inside of such blocks is kept in
-    memory, and for a second it is served from there, without asking the cache, unless this process
-    knows of a flush of what it depends on; then the cache is asked again. What the process itself
-    writes is seen at once, as it is outside. What other processes write meanwhile is seen or not, read
-    by read. All of it is seen by the next block: begin a new one, inside or after this one, where that
-    matters.
+    first one asks the cache for all that was flushed. For a second, what is in memory is then served
+    without asking the cache, unless this process knows of a flush of what it depends on; then the
+    cache is asked again. What the process itself writes is seen at once, as it is outside. What other
+    processes write meanwhile is seen or not, read by read. All of it is seen by the next block: begin
+    a new one, inside or after this one, where that matters.
 
     The effect ends with the block, and is limited to the present thread or asynchronous task and to
     what it calls. Decorates functions and coroutine functions; raises ``TypeError`` for generator
