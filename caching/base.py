@@ -25,7 +25,7 @@ from django.db.models.signals import class_prepared
 from . import kin, reasons
 from .builders import VALUES, Builder, ValuesBuilder, build, build_values
 from .changes import MANY_ROWS
-from .compiler import apart, keyed, through, wanted
+from .compiler import apart, is_plain, keyed, through, wanted
 from .conf import NO_CACHE, check_timeout, conf
 from .deferral import DeferringQuerySet, overrides_nothing
 from .explain import Explanation, explain
@@ -251,8 +251,6 @@ class CachingQuerySet(DeferringQuerySet[M]):
             read.reason = reasons.QUERY_CLASS.format(name=type(query).__qualname__)
         else:
             read.reason = read.gate(self._for_write)
-            if read.reason is None and "_pending" not in self.__dict__:
-                read.ask_ahead()
         return read
 
     def _single(self, timeout: Any, purpose: str) -> tuple[Any, Read | None]:
@@ -265,6 +263,7 @@ class CachingQuerySet(DeferringQuerySet[M]):
         read = self._read(timeout)
         if not read.may_ask():
             return MISS, None
+        read.ask_ahead()
         self._look_up(read, "one", purpose)
         found = read.found()
         return found, read if read.reason is None else None
@@ -298,12 +297,14 @@ class CachingQuerySet(DeferringQuerySet[M]):
             if pending is not None and pending.asks(self.query):
                 read = pending
             else:
+                read.ask_ahead()
                 read.rows = self._look_up(read, "all", "all")
             if (built := self._settled(read, read.plan)) is not None:
                 return built
             if read.rows is MISS and read.number is not None and self.query.values_select:
                 self._select_keys(read)
-            if read.rows is MISS and read.reason is None and self._how(read.plan) is not None:
+            is_known = read.reason is None and self._how(read.plan) is not None
+            if read.rows is MISS and is_known and is_plain(read.connection):
                 read.run()
             if read.rows is not MISS and (built := self._built(read, read.plan)) is not None:
                 return built
@@ -338,11 +339,15 @@ class CachingQuerySet(DeferringQuerySet[M]):
 
         The objects are made of what is in memory while the cache is asked whether it still holds.
         """
-        rows = read.rows
-        built = None if rows is MISS else self._built(read, plan)
+        rows, built, failed = read.rows, None, False
+        if rows is not MISS:
+            try:
+                built = self._built(read, plan)
+            except Exception:  # of a converter: what it was given may be of before a write
+                failed = True
         if read.lookup is not None:
             read.rows = read.found()
-        if read.rows is not rows:
+        if read.rows is not rows or failed:
             built = None if read.rows is MISS else self._built(read, plan)
         return built
 
@@ -364,7 +369,8 @@ class CachingQuerySet(DeferringQuerySet[M]):
             is_known = isinstance(plan.builder, ValuesBuilder) and self._iterable_class in VALUES
             return plan.builder if is_known else None
         fetch_mode = getattr(self, "_fetch_mode", None)
-        return None if fetch_mode is not None and fetch_mode.track_peers else plan.builder
+        tracks = fetch_mode is not None and fetch_mode.track_peers
+        return None if tracks or not isinstance(plan.builder, Builder) else plan.builder
 
     def _is_plain(self) -> bool:
         return overrides_nothing(type(self), CachingQuerySet)

@@ -46,6 +46,9 @@ end
 return number
 """
 
+#: So many questions may wait for somebody to read their answers.
+UNREAD: Final = 8
+
 #: Bytes that are read from a socket at once.
 CHUNK: Final = 1 << 16
 
@@ -68,8 +71,17 @@ class Question:
         self._client, self._command, self._names = client, command, names
         self._answer: Any = None
         self._error: Exception | None = None
-        client.send(command)
-        client.waiting.append(self)
+        if len(client.waiting) > UNREAD:
+            client.settle()
+        client.busy = True
+        try:
+            client.send(command)
+            client.waiting.append(self)
+        except BaseException:
+            client.fail()
+            raise
+        finally:
+            client.busy = False
 
     def answer(self) -> Any:
         """Return the answer, when it is there; raise whatever the client raises."""
@@ -83,9 +95,11 @@ class Question:
     def receive(self) -> None:
         """Read the answer, the next one that comes, and keep it or the error."""
         client = self._client
-        client.waiting.remove(self)
         client.busy = True
         try:
+            if self not in client.waiting:
+                return  # a handler of signals was faster
+            client.waiting.remove(self)
             try:
                 self._answer = client.read(self._names)
             except client.lost:
@@ -134,14 +148,11 @@ class Client:
 
     def send(self, command: Any) -> None:
         """Send a command, on another connection if the server has closed what nobody used for long."""
-        self.busy = True
         try:
             self.transmit(command)
         except self.lost:
             self.fail()
             self.transmit(command)
-        finally:
-            self.busy = False
 
     def close(self) -> None:
         """Close the connection; the next use opens another."""
@@ -204,7 +215,14 @@ class Memcached(Client):
         data, flags = self.client.serde.serialize(key, value)
         if isinstance(data, str):
             data = data.encode(self.client.encoding)
-        self.send(b"set %b %d %d %d noreply\r\n%b\r\n" % (key, flags, life or 0, len(data), data))
+        self.busy = True
+        try:
+            self.send(b"set %b %d %d %d noreply\r\n%b\r\n" % (key, flags, life or 0, len(data), data))
+        except BaseException:
+            self.fail()
+            raise
+        finally:
+            self.busy = False
 
     def read(self, names: dict[bytes, str] | None) -> Any:
         return self._number() if names is None else self._values(names)
@@ -257,8 +275,10 @@ class Redis(Client):
     def __init__(self, backend: Any) -> None:
         super().__init__()
         around = backend._cache
-        pool = around._get_connection_pool(write=True)
-        self.connection = pool.connection_class(**pool.connection_kwargs)
+        pool, lib = around._get_connection_pool(write=True), around._lib
+        # Neither asks anything by itself, nor opens another connection: answers are still to be read.
+        own = {"health_check_interval": 0, "retry": lib.retry.Retry(lib.backoff.NoBackoff(), 0)}
+        self.connection = pool.connection_class(**{**pool.connection_kwargs, **own})
         self._serializer = around._serializer
         exceptions = around._lib.exceptions
         self.lost, self.refused = exceptions.ConnectionError, exceptions.ResponseError
@@ -273,6 +293,10 @@ class Redis(Client):
         answer = self.connection.read_response()
         if names is None:
             return answer
+        if not names:  # something was stored
+            if answer not in (b"OK", "OK"):
+                raise Strange(answer)
+            return None
         pairs, loads = zip(names.values(), answer, strict=True), self._serializer.loads
         return {key: loads(value) for key, value in pairs if value is not None}
 
@@ -283,7 +307,7 @@ class Redis(Client):
         # Its answer is read before that of the next question.
         self.settle()
         ends = () if life is None else ("EX", life)
-        Question(self, ("SET", name, self._serializer.dumps(value), *ends), None)
+        Question(self, ("SET", name, self._serializer.dumps(value), *ends), {})
 
     def append(self, counter: str, item: str, value: Any, timeout: int, above: int) -> int | None:
         """Count and store by the script."""

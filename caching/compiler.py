@@ -270,6 +270,19 @@ class CachingCompiler(SQLCompiler):
         return answer
 
 
+#: By what a statement becomes rows. Tools that trace put functions of their own in its place.
+_PLAIN = tuple(
+    (name, getattr(SQLCompiler, name))
+    for name in ("execute_sql", "results_iter", "get_converters", "apply_converters")
+)
+
+
+def is_plain(connection: Any) -> bool:
+    """Whether the backend's compiler does with the rows of a statement what Django's own does."""
+    compiler = connection.ops.compiler("SQLCompiler")
+    return all(getattr(compiler, name) is function for name, function in _PLAIN)
+
+
 @cache
 def caching_class(compiler: Any) -> type[CachingCompiler]:
     """Return the class of a backend's compiler with ``CachingCompiler`` mixed in."""

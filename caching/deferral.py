@@ -183,6 +183,7 @@ class DeferringQuerySet(_QuerySet[M]):
             extend(drawn, name, value, clone.query, sketch(clone.query, read.connection, "all"))
             return found
         if isinstance(known, Extension) and known.accepts(value):
+            read.ask_ahead()
             read.rows = read.seek_planned(known.plan, [*drawn.values, value], "all")
             built = None if read.rows is MISS else self._settled(read, known.plan)
             if built is not None and len(built) == 1:

@@ -57,6 +57,14 @@ class Record(NamedTuple):
 UNREADABLE: Final = Record(Flush(None))
 
 
+class Begun(NamedTuple):
+    """A number that was asked for."""
+
+    asked: Asked
+    #: The highest number that was known before.
+    seen: int
+
+
 class FlushList:
     """The list in one cache, under one prefix."""
 
@@ -65,21 +73,23 @@ class FlushList:
         self.prefix = prefix
         self.position_key = f"{prefix}position"
 
-    def begin(self) -> Asked | None:
+    def begin(self, seen: int) -> Begun | None:
         """Ask for the number of a record that is still to be made; None where that would take longer.
 
-        Until the record is there, the number is one that has none.
+        Until the record is there, the number is one that has none. ``seen`` is the highest number known
+        to this process now, before it asks: others may be faster than who has asked.
         """
-        return self.server.count(self.position_key)
+        asked = self.server.count(self.position_key)
+        return None if asked is None else Begun(asked, seen)
 
-    def append(self, record: Record, seen: int, begun: Asked | None = None) -> int:
+    def append(self, record: Record, seen: int, begun: Begun | None = None) -> int:
         """Append ``record`` and return its number, which is above ``seen``.
 
         Raises ``CacheDown`` unless the position is known to have moved. ``seen`` is the highest
         number known to this process; ``begun`` is what ``begin()`` gave.
         """
-        value, above = pack(record), max(seen, SMALLEST - 1)
-        number = self._append(value, above, begun)
+        value, above = pack(record), max(seen if begun is None else begun.seen, SMALLEST - 1)
+        number = self._append(value, above, None if begun is None else begun.asked)
         if number is None or number <= above:
             self.restart(seen, lost=number is None)
             number = self._append(value, above)

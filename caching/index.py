@@ -25,10 +25,10 @@ from django.core.cache.backends.base import BaseCache, default_key_func
 from . import reasons, servers
 from .changes import Flush, together
 from .conf import conf
-from .flushlist import RECORD_LIFE, FlushList, Record, valid
+from .flushlist import RECORD_LIFE, Begun, FlushList, Record, valid
 from .history import Dependency, History
 from .reports import logger, stats
-from .servers import Asked, CacheDown, server
+from .servers import CacheDown, server
 
 #: Seconds after which a number without a record means that its writer died, and flushes all.
 PATIENCE: Final = 1.0
@@ -175,7 +175,8 @@ class Index:
         else:
             for first in range(start + 1, position + 1, BATCH):
                 numbers = range(first, min(first + BATCH, position + 1))
-                records = {number: self._own[number][0] for number in numbers if number in self._own}
+                own = self._own
+                records = {number: own[number][0] for number in numbers if number in own}
                 records |= self.list.read(number for number in numbers if number not in records)
                 for number in numbers:
                     self._learn(number, records.get(number), position)
@@ -274,17 +275,18 @@ class Index:
 
     # Writing
 
-    def begin(self) -> Asked | None:
+    def begin(self) -> Begun | None:
         """Ask for the number of a flush that is still to be made, for ``flush()``; never raises.
 
         What is done meanwhile takes no time. If nothing comes of it, everything is flushed.
         """
+        listed = self.list.server
         try:
-            return None if self.list.server.is_dummy else self.list.begin()
+            return self.list.begin(self.seen) if listed.available and not listed.is_dummy else None
         except CacheDown:
             return None
 
-    def flush(self, flush: Flush, opens: str = "", closes: str = "", begun: Asked | None = None) -> None:
+    def flush(self, flush: Flush, opens: str = "", closes: str = "", begun: Begun | None = None) -> None:
         """Append ``flush``. Never raises: what fails is owed.
 
         Readers do not wait for it: until the record is there they see that its number has none.
@@ -335,7 +337,7 @@ class Index:
             self._settling.release()
         return not self.owes
 
-    def _append(self, record: Record, begun: Asked | None = None) -> bool:
+    def _append(self, record: Record, begun: Begun | None = None) -> bool:
         """Append ``record``; return whether that was done."""
         for asked in (begun, None):  # a failure lets go of the client; it may have been at fault
             try:
@@ -356,8 +358,11 @@ class Index:
         while (own := self._own.get(self.position + 1)) is not None:
             self._apply(self.position + 1, *own)
             self.position += 1
-        with self._owing:
-            self._own = {number: own for number, own in self._own.items() if number > self.position}
+        if self._owing.acquire(blocking=False):  # a handler of signals may have interrupted who holds it
+            try:
+                self._own = {number: own for number, own in self._own.items() if number > self.position}
+            finally:
+                self._owing.release()
 
     def _abandon(self) -> None:
         try:

@@ -85,11 +85,10 @@ def children(written: Change) -> tuple[Children, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def children_of_any(names: Iterable[str]) -> tuple[Children, ...]:
-    """Return that children of any row were written, for all that rows of these tables point to."""
+def have_parents(names: Iterable[str]) -> bool:
+    """Whether rows of these tables point to objects that are cached."""
     schemas = tables.schemas()
-    parents = {parent for name in names if name in schemas for parent in schemas[name].parents.values()}
-    return tuple((parent, None) for parent in sorted(parents))
+    return any(name in schemas and schemas[name].parents for name in names)
 
 
 @lru_cache(maxsize=512)

@@ -28,7 +28,7 @@ from .plans import Plan, Sketch, sketch
 from .queries import dependencies
 from .reports import logger, stats
 from .selects import tables_read
-from .sql import Uncachable, abridge
+from .sql import MEMORABLE, Uncachable, abridge
 
 #: What ``Read.find`` returns when nothing may be served. A cached None is a hit.
 MISS: Final = object()
@@ -231,7 +231,8 @@ class Read:
 
     def ask_ahead(self) -> None:
         """Ask the cache what is to be asked if the answer is in memory, as the model's last one was."""
-        if self.model in _in_memory:
+        # Not where the project has a say in between, which may write, or turn to another tenant.
+        if self.model in _in_memory and conf.vary is None:
             self.ahead = entries.Lookup(ahead=True)
 
     def found(self) -> Any:
@@ -258,6 +259,7 @@ class Read:
     def refuse(self, reason: str) -> None:
         """Note that the answer is not cached, and why."""
         self.reason = reason
+        _in_memory.discard(self.model)
         stats.refuse(self.model, reason)
 
     def _depends_on(
@@ -338,8 +340,9 @@ def result_key(connection: BaseDatabaseWrapper, asked: str, *more: object) -> st
     outside the closed list.
     """
     language, identity = get_language() if conf.locale else None, sessions.identity(connection)
-    if (vary := conf.vary) is not None:
-        begun = keys.begun(5 + len(more), entries.FORMAT, language, identity, vary(connection.alias), asked)
+    if (vary := conf.vary) is not None or len(asked) > MEMORABLE:
+        varied = vary(connection.alias) if vary else None
+        begun = keys.begun(5 + len(more), entries.FORMAT, language, identity, varied, asked)
     else:
         begun = _begun(5 + len(more), language, identity, asked)
     return f"{conf.prefix}result:{begun.end(*more)}"

@@ -138,10 +138,7 @@ class Server:
 
     def incr(self, key: str) -> int | None:
         """Return the number after the next; None where there is none to count from."""
-        try:
-            number = self._do("incr", _incr, self, key)
-        except ValueError:  # Django's word for a missing key
-            return None
+        number = self._do("incr", _incr, self, key)
         return number if type(number) is int else None
 
     def _ask(self, method: str, *arguments: Any) -> Any:
@@ -158,8 +155,6 @@ class Server:
         try:
             return do(*arguments)
         except Exception as error:  # each client has its own tree of exceptions
-            if method == "incr" and isinstance(error, ValueError):
-                raise
             self.failed(method, error)
             raise CacheDown(self.alias) from error
         except BaseException:
@@ -202,9 +197,14 @@ def _get_many(server: Server, keys: Iterable[str]) -> Any:
 
 
 def _incr(server: Server, key: str) -> Any:
-    """Return the number after the next; None or ``ValueError`` for a missing key."""
+    """Return the number after the next; None for a missing key."""
     asked = server.count(key)
-    return server.cache.incr(key) if asked is None else asked.question.answer()
+    if asked is not None:
+        return asked.question.answer()
+    try:
+        return server.cache.incr(key)
+    except ValueError:  # Django's word for a missing key
+        return None
 
 
 def _send(server: Server, key: str, value: Any, timeout: Any) -> None:

@@ -69,15 +69,23 @@ class Transaction:
         return bool(hooks) and (hooks[0][1] == self.commit or any(hook[1] == self.commit for hook in hooks))
 
     def is_much(self, tables: frozenset[str] | None) -> bool:
-        """Whether so much was written to one of ``tables`` that it is flushed as a whole anyway."""
+        """Whether so much was written to all of ``tables`` that they are flushed as a whole anyway."""
         changes = self.changes
-        return any(len(changes.get(table, ())) > MANY_CHANGES for table in tables or ())
+        return all(len(changes.get(table, ())) > MANY_CHANGES for table in tables or ())
 
     def roll_back_to(self, savepoint: str) -> None:
         """Drop what was written since ``savepoint``."""
         self.writes = [
             (savepoints, flush) for savepoints, flush in self.writes if savepoint not in _folded(savepoints)
         ]
+        self.changes = {}
+        for _, flush in self.writes:
+            self.count(flush)
+
+    def count(self, flush: Flush) -> None:
+        """Note what was changed in which tables."""
+        for change in flush.changes or ():
+            self.changes.setdefault(change.table, set()).add(change)
 
     def forget(self, savepoint: str) -> None:
         """Let what was written be of ``savepoint`` no more; it stays of those around it."""
@@ -165,11 +173,19 @@ def wrote(
     else:
         transaction = _begin(connection, reasons.WRITTEN)
         transaction.reason = reasons.WRITTEN
-        flush = tell(transaction.is_much(tables))
-        if transaction.block is not None:
-            index().flush(flush)  # a test case never commits
-        else:
-            _add(transaction, frozenset(connection.savepoint_ids), flush)
+        flush = whole(tables)
+        try:
+            flush = tell(transaction.is_much(tables))
+        finally:  # an interrupt may be caught inside of the transaction, which then commits
+            _note(connection, transaction, flush)
+
+
+def _note(connection: BaseDatabaseWrapper, transaction: Transaction, flush: Flush) -> None:
+    """Note what a transaction has written."""
+    if transaction.block is not None:
+        index().flush(flush)  # a test case never commits
+    else:
+        _add(transaction, frozenset(connection.savepoint_ids), flush)
 
 
 def rolled_back_to(connection: BaseDatabaseWrapper, savepoint: str) -> None:
@@ -232,8 +248,7 @@ def settle_sessions(**kwargs: object) -> None:
 def _add(transaction: Transaction, savepoints: frozenset[str | None], flush: Flush) -> None:
     writes = transaction.writes
     writes.append((savepoints, flush))
-    for change in flush.changes or ():
-        transaction.changes.setdefault(change.table, set()).add(change)
+    transaction.count(flush)
     if len(writes) % MANY_WRITES == 0:  # now and then: each time, it would be done over and over
         merged: dict[frozenset[str | None], list[Flush]] = {}
         for opened, each in writes:

@@ -102,6 +102,11 @@ def _write(
     # be a lock on a row of any table, tracked or not.
     transactions.locked(connection, reasons.WRITTEN)
     wrote_nothing = written == frozenset()
+    if isinstance(params, list) and not many:
+        # What it is now: a wrapper inside of this one may change it before it is looked at.
+        params_given: Any = [list(each) if isinstance(each, list) else each for each in params]
+    else:
+        params_given = params
     try:
         result = execute(sql, params, many, context)
         if connection.vendor == "sqlite" and context["cursor"].description is not None:
@@ -117,7 +122,7 @@ def _write(
         if found.verb in _TRANSACTION_VERBS:
             transactions.by_hand(connection, found.verb in _BEGINNINGS)
         if not wrote_nothing:
-            tell = partial(_tell, written, found, sql, params, many, connection)
+            tell = partial(_tell, written, found, sql, params_given, many, connection)
             transactions.wrote(connection, written, tell)
         _flush_early(found, connection)
 
@@ -133,11 +138,11 @@ def _tell(
 ) -> Flush:
     """Return what a statement flushes, which has been executed: whatever happens here, it is told.
 
-    With ``much``, its tables and no more.
+    With ``much``, its tables are told, and not what was changed in them.
     """
     try:
-        if much:
-            return Flush(whole(written).changes, kin.children_of_any(written or ()) if conf.kin else ())
+        if much and not (conf.kin and kin.have_parents(written or ())):
+            return whole(written)
         return _flush(written, found, sql, params, many, connection)
     except Exception:
         logger.exception("what a statement changed is not known; all of its tables are flushed")
@@ -300,7 +305,7 @@ def _settings_changed(sender: object, setting: str, **kwargs: object) -> None:
     if setting in ("CACHES", "CACHE_MACHINE", "CACHE_PREFIX"):
         index.reset()
         tables.forget()
-    elif setting == "INSTALLED_APPS":  # a test case may have fewer of them than the project
+    elif setting in ("INSTALLED_APPS", "USE_TZ"):  # a test case may have fewer, and other converters
         tables.forget()
 
 

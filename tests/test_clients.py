@@ -292,6 +292,54 @@ class Questions:
             assert within == [None, {"b": b"2"}]
             assert self.ask("b").answer() == {"b": b"2"}
 
+    def test_handler_of_a_signal_that_asks_between_any_two_steps(self) -> None:
+        class Steps(list[Any]):
+            """Interrupts who appends a question, or removes it."""
+
+            def step(self) -> None:
+                if not within:
+                    within.append(None)
+                    within.append(server("default").get_many(["a", "b"]))
+
+            def append(self, question: Any) -> None:
+                super().append(question)
+                self.step()
+
+            def remove(self, question: Any) -> None:
+                super().remove(question)
+                self.step()
+
+        within: list[Any] = []
+        self.ask("a").answer()
+        client().waiting = Steps()
+        assert self.ask("a").answer() == {"a": b"1"}
+        assert within == [None, {"a": b"1", "b": b"2"}]
+        within = [None]
+        asked = self.ask("a")
+        client().waiting = Steps(client().waiting)
+        within.clear()
+        in_thread(lambda: cache.set("a", b"3"))
+        assert asked.answer() == {"a": b"1"}
+        assert within == [None, {"a": b"3", "b": b"2"}]
+
+    def test_handler_of_a_signal_that_is_faster(self) -> None:
+        receive, within = clients.Question.receive, []
+
+        def interrupted(question: clients.Question) -> None:
+            if not within:
+                within.append(None)
+                within.append(server("default").get_many(["b"]))
+            receive(question)
+
+        with mock.patch.object(clients.Question, "receive", interrupted):
+            assert self.ask("a").answer() == {"a": b"1"}
+        assert within == [None, {"b": b"2"}]
+
+    def test_questions_that_nobody_waits_for_do_not_pile_up(self) -> None:
+        for _ in range(100):
+            self.ask("a")
+            assert len(client().waiting) <= clients.UNREAD + 1
+
     def test_connection_that_was_closed_is_opened_again(self) -> None:
         self.ask("a").answer()
         for do in (
@@ -413,6 +461,22 @@ class PyMemcacheQuestionTests(Questions, PyMemcache, CacheTestCase):
 
 
 class RedisQuestionTests(Questions, Redis, CacheTestCase):
+    def test_nothing_is_asked_by_itself(self) -> None:
+        location = caches.settings["default"]["LOCATION"]
+        options = {"health_check_interval": 1, "retry_on_timeout": True}
+        own = {"BACKEND": self.backend, "LOCATION": location, "OPTIONS": options}
+        with override_settings(CACHES={"default": own}):
+            cache.set("a", b"1")
+            server("default").send("b", b"2", 60)  # its answer is still to be read
+            client().connection.next_health_check = 0
+            assert self.ask("a", "b").answer() == {"a": b"1", "b": b"2"}
+
+    def test_what_is_no_answer_to_a_set(self) -> None:
+        self.ask("a").answer()
+        clients.Question(client(), ("GET", cache.make_key("a")), {})
+        with self.assertLogs("caching", "WARNING"), pytest.raises(CacheDown):
+            self.ask("a").answer()
+
     def test_connections_of_threads_that_are_gone_are_not_counted(self) -> None:
         location = caches.settings["default"]["LOCATION"]
         few = {"BACKEND": self.backend, "LOCATION": location, "OPTIONS": {"max_connections": 2}}

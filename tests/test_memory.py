@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from time import time
@@ -10,12 +11,12 @@ from unittest import mock
 
 import pytest
 from django.core.cache import cache, caches
-from django.db import connection, models, transaction
+from django.db import connection, connections, models, transaction
 from django.test import TransactionTestCase, override_settings
 
 from caching import cached_with, clients, entries, flushlist, index, near, near_cache, no_cache, writes
 from caching.base import CachingQuerySet
-from caching.changes import Flush
+from caching.changes import Flush, whole
 from caching.reports import stats
 from tests import servers
 from tests.backends import LocMem, PyLibMC, PyMemcache, Redis
@@ -240,6 +241,68 @@ class Memory(_TestCase):
             assert not Author.objects.filter(name="Eve")
         assert questions == [POSITION, RESULT]
 
+    def test_error_of_what_does_not_hold_any_more(self) -> None:
+        """A converter may raise for a value that was corrected since."""
+        built = CachingQuerySet._built
+
+        def build(queryset: Any, read: Any, plan: Any) -> Any:
+            if read.rows and "Ann" in read.rows[0]:
+                raise ValueError("a converter")
+            return built(queryset, read, plan)
+
+        names()
+        names()
+        with mock.patch.object(CachingQuerySet, "_built", build):
+            with pytest.raises(ValueError, match="a converter"):
+                names()
+            self.rename_elsewhere("Bob")
+            assert names() == names() == ["Bob"]
+
+    def test_what_is_refused_asks_nothing(self) -> None:
+        names()
+        names()
+        with asked() as questions:
+            assert Author.objects.order_by("pk").why_not_cached() is None
+            for _ in range(3):
+                list(Author.objects.filter(name="Ann").order_by("?"))
+        assert len(questions) <= 1
+
+    def test_number_that_others_overtake(self) -> None:
+        """Another thread may be faster between the question for a number and the record."""
+        known = index.index()
+        for faster in (lambda: in_thread(names), lambda: known.flush(whole({"testapp_tag"}))):
+            names()
+            begun = known.begin()
+            faster()
+            with self.assertNoLogs("caching", "WARNING"):
+                known.flush(whole({"testapp_author"}), begun=begun)
+        with self.assertNumQueries(1):
+            names()
+        before = known.list.position()
+        assert before is not None
+
+        def write() -> None:
+            for _ in range(20):
+                Author.objects.update(name="Bob")
+
+        with self.assertNoLogs("caching", "WARNING"):
+            run_threads(write) if connection.vendor == "sqlite" else run_threads(write, write, write)
+        assert known.list.position() == before + (20 if connection.vendor == "sqlite" else 60)
+
+    def test_handler_of_a_signal_that_reads_while_a_flush_is_noted(self) -> None:
+        names()
+        found: list[list[str]] = []
+
+        def interrupted() -> None:
+            Author.objects.update(name="Bob")
+            with index.index()._owing:
+                found.append(names())
+
+        thread = threading.Thread(target=lambda: (interrupted(), connections.close_all()), daemon=True)
+        thread.start()
+        thread.join(20)
+        assert found == [["Bob"]]
+
     def test_transaction_that_has_written_does_not_ask(self) -> None:
         names()
         names()
@@ -385,6 +448,27 @@ class Interrupted(_TestCase):
         self.interrupt(flushlist, "pack", 1)
         self.interrupt(index.Index, "begin", 1)
         assert self.interrupted >= 5
+
+    def test_in_a_transaction_that_commits_all_the_same(self) -> None:
+        Author.objects.create(name="Ann")
+        names()
+        interrupted = mock.patch.object(writes, "change", side_effect=KeyboardInterrupt)
+        with interrupted, transaction.atomic(), suppress(KeyboardInterrupt):
+            Author.objects.update(name="Bob")
+        assert names() == ["Bob"]
+
+    def test_parameters_that_are_changed_once_they_were_used(self) -> None:
+        def redact(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+            try:
+                return execute(sql, params, many, context)
+            finally:
+                params[:] = [0] * len(params)
+
+        ann = Author.objects.create(name="Ann")
+        Author.objects.get(pk=ann.pk)
+        with connection.execute_wrapper(redact), connection.cursor() as cursor:
+            cursor.execute("UPDATE testapp_author SET name = %s WHERE id = %s", ["Bob", ann.pk])
+        assert Author.objects.get(pk=ann.pk).name == "Bob"
 
     def test_what_cannot_be_read_of_it_is_told_by_its_tables(self) -> None:
         Author.objects.create(name="Ann")

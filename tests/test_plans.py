@@ -22,6 +22,7 @@ from django.db.models.functions import Lower
 from django.db.models.query import MAX_GET_RESULTS, RawQuerySet
 from django.db.models.signals import post_init, pre_init
 from django.db.models.sql import Query
+from django.db.models.sql.compiler import SQLCompiler
 from django.test import TestCase, TransactionTestCase, override_settings, skipUnlessDBFeature
 from django.test.utils import ignore_warnings, isolate_apps, register_lookup
 from django.utils import timezone, translation
@@ -254,6 +255,41 @@ def describe(found: Any) -> Any:
         return found
     related = [describe(below) for below in found.related]
     return found.model, found.start, found.end, found.attributes, found.key, related, found.converted
+
+
+class LeaningTests(LibraryTestCase):
+    """What others have a part in is left to them."""
+
+    def test_compiler_that_somebody_watches(self) -> None:
+        execute, seen = SQLCompiler.execute_sql, []
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            seen.append(arguments)
+            return execute(*arguments, **options)
+
+        with mock.patch.object(SQLCompiler, "execute_sql", watched):
+            for name in ("a", "b", "c"):
+                list(Author.objects.filter(name=name))
+        assert len(seen) == 3
+
+    def test_misses_of_a_known_shape_are_not_compiled(self) -> None:
+        list(Author.objects.filter(name="a"))
+        with (
+            mock.patch.object(SQLCompiler, "as_sql", side_effect=AssertionError),
+            self.assertNumQueries(2),
+        ):
+            assert [author.from_cache for author in Author.objects.filter(name="b")] == []
+            assert list(Author.objects.filter(name="c")) == []
+
+    def test_objects_of_a_query_that_selects_values(self) -> None:
+        def ask() -> list[Any]:
+            authors = Author.objects.order_by("pk")
+            authors.query.set_values(["id"])
+            return list(authors)
+
+        expected = [type(each) for each in ask()]
+        assert expected
+        assert [[type(each) for each in ask()] for _ in range(3)] == [expected] * 3
 
 
 class BothWaysTests(LibraryTestCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 from unittest import mock
@@ -415,6 +416,40 @@ def test_what_is_asked_for(condition: str) -> None:
         met, given = expected
         expected = [f'SELECT "a"."id" FROM "shop_author" "a" WHERE {met} LIMIT 201', given]
     assert found == (expected or [])
+
+
+class MuchInATransaction(TransactionTestCase):
+    """Of a table that is flushed as a whole anyway it is not told what was changed in it."""
+
+    def setUp(self) -> None:
+        self.one, self.other = (Author.objects.create(slug=name) for name in ("One", "Other"))
+        self.other = Author.objects.get(pk=self.other.pk)
+
+    def assert_other_is_still_cached(self) -> None:
+        assert Author.objects.get(pk=self.other.pk).from_cache
+
+    def test_parents_are_told_all_the_same(self) -> None:
+        with transaction.atomic():
+            for number in range(60):
+                Book.objects.create(title=f"{number}", author=self.one)
+        self.assert_other_is_still_cached()
+
+    def test_what_was_rolled_back_does_not_count(self) -> None:
+        with transaction.atomic():
+            with suppress(ZeroDivisionError), transaction.atomic():
+                for number in range(60):
+                    Author.objects.create(slug=f"{number}")
+                _ = 1 / 0
+            Author.objects.filter(pk=self.one.pk).update(slug="Uno")
+        self.assert_other_is_still_cached()
+
+    def test_much_of_one_table_and_little_of_another(self) -> None:
+        with transaction.atomic():
+            for number in range(60):
+                Tag.objects.create(name=f"{number}")
+            Author.objects.filter(pk=self.one.pk).update(slug="Uno")
+        self.assert_other_is_still_cached()
+        assert Author.objects.get(pk=self.one.pk).slug == "Uno"
 
 
 class Keywords(TestCase):
