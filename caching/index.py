@@ -292,7 +292,9 @@ class Index:
         Readers do not wait for it: until the record is there they see that its number has none.
         ``opens`` and ``closes`` name a transaction that is committed by hand.
         """
-        if not (flush.changes is None or any(flush) or closes) or self.list.server.is_dummy:
+        # A number that was asked for wants its record, even of nothing: without one it flushes everything.
+        tells = flush.changes is None or any(flush) or closes or begun is not None
+        if not tells or self.list.server.is_dummy:
             return
         record = Record(flush, time(), f"{HOST}:{os.getpid()}", opens, closes)
         appended = False

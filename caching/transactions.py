@@ -85,7 +85,9 @@ class Transaction:
     def count(self, flush: Flush) -> None:
         """Note what was changed in which tables."""
         for change in flush.changes or ():
-            self.changes.setdefault(change.table, set()).add(change)
+            seen = self.changes.setdefault(change.table, set())
+            if len(seen) <= MANY_CHANGES:  # more would tell no more, and a transaction may be long
+                seen.add(change)
 
     def forget(self, savepoint: str) -> None:
         """Let what was written be of ``savepoint`` no more; it stays of those around it."""

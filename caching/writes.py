@@ -102,11 +102,10 @@ def _write(
     # be a lock on a row of any table, tracked or not.
     transactions.locked(connection, reasons.WRITTEN)
     wrote_nothing = written == frozenset()
-    if isinstance(params, list) and not many:
-        # What it is now: a wrapper inside of this one may change it before it is looked at.
-        params_given: Any = [list(each) if isinstance(each, list) else each for each in params]
-    else:
-        params_given = params
+    given = params
+    if isinstance(params, list | tuple) and not many:
+        # As they are now: a wrapper inside of this one may change them before they are looked at.
+        given = [list(each) if isinstance(each, list) else each for each in params]
     try:
         result = execute(sql, params, many, context)
         if connection.vendor == "sqlite" and context["cursor"].description is not None:
@@ -122,7 +121,7 @@ def _write(
         if found.verb in _TRANSACTION_VERBS:
             transactions.by_hand(connection, found.verb in _BEGINNINGS)
         if not wrote_nothing:
-            tell = partial(_tell, written, found, sql, params_given, many, connection)
+            tell = partial(_tell, written, found, sql, given, many, connection)
             transactions.wrote(connection, written, tell)
         _flush_early(found, connection)
 

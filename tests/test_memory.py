@@ -289,6 +289,14 @@ class Memory(_TestCase):
             run_threads(write) if connection.vendor == "sqlite" else run_threads(write, write, write)
         assert known.list.position() == before + (20 if connection.vendor == "sqlite" else 60)
 
+    def test_number_of_which_nothing_comes(self) -> None:
+        """Its record says so; without one everything would be flushed."""
+        names()
+        known = index.index()
+        known.flush(Flush(()), begun=known.begin())
+        with self.assertNumQueries(0):
+            assert names() == names() == ["Ann"]
+
     def test_handler_of_a_signal_that_reads_while_a_flush_is_noted(self) -> None:
         names()
         found: list[list[str]] = []

@@ -443,6 +443,13 @@ class MuchInATransaction(TransactionTestCase):
             Author.objects.filter(pk=self.one.pk).update(slug="Uno")
         self.assert_other_is_still_cached()
 
+    def test_no_more_is_kept_than_decides(self) -> None:
+        with transaction.atomic():
+            for number in range(60):
+                Book.objects.create(title=f"{number}", author=self.one)
+            kept = sessions.session(transaction.get_connection()).transaction.changes
+            assert 50 < len(kept[Book._meta.db_table]) < 60
+
     def test_much_of_one_table_and_little_of_another(self) -> None:
         with transaction.atomic():
             for number in range(60):
