@@ -33,6 +33,13 @@ class Schema:
     parents: Mapping[str, str] = field(default_factory=dict)
 
 
+class Schemas(dict[str, Schema]):
+    """The schemas of the plain tables; like each of them, equal to itself alone."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+    __eq__ = object.__eq__
+
+
 class Change(NamedTuple):
     """What one statement did to one table."""
 

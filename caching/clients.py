@@ -64,11 +64,11 @@ class Refused(Exception):
 class Question:
     """A question that was sent. Answers come in the order of the questions."""
 
-    __slots__ = ("_answer", "_client", "_command", "_error", "_names")
+    __slots__ = ("_answer", "_command", "_error", "_names", "client")
 
     def __init__(self, client: Client, command: Any, names: Any) -> None:
         #: ``names`` are those that the answer is about, as the client wants them back.
-        self._client, self._command, self._names = client, command, names
+        self.client, self._command, self._names = client, command, names
         self._answer: Any = None
         self._error: Exception | None = None
         if len(client.waiting) > UNREAD:
@@ -85,7 +85,7 @@ class Question:
 
     def answer(self) -> Any:
         """Return the answer, when it is there; raise whatever the client raises."""
-        waiting = self._client.waiting
+        waiting = self.client.waiting
         while self in waiting:
             waiting[0].receive()
         if self._error is not None:
@@ -94,7 +94,7 @@ class Question:
 
     def receive(self) -> None:
         """Read the answer, the next one that comes, and keep it or the error."""
-        client = self._client
+        client = self.client
         client.busy = True
         try:
             if self not in client.waiting:
@@ -397,11 +397,15 @@ def count(own: Own, backend: Any, key: str) -> Question | None:
 def send(own: Own, backend: Any, key: str, value: Any, timeout: Any) -> bool:
     """Have ``value`` stored, if possible without waiting; False where there is no shorter way."""
     client = _client(own, backend, "set")
-    life = backend.get_backend_timeout(timeout)
-    if client is None or (life == 0 and isinstance(client, Redis)):
+    if client is None or (isinstance(client, Redis) and backend.get_backend_timeout(timeout) == 0):
         return False
-    client.store(backend.make_key(key), value, life)
+    store(client, backend, key, value, timeout)
     return True
+
+
+def store(client: Client, backend: Any, key: str, value: Any, timeout: Any) -> None:
+    """Have ``value`` stored by ``client``."""
+    client.store(backend.make_key(key), value, backend.get_backend_timeout(timeout))
 
 
 def can_append(own: Own, backend: Any) -> bool:

@@ -158,7 +158,7 @@ def pack(record: Record) -> bytes:
     flush, *rest = record
     for smaller in (flush, whole(flush.tables), Flush(None)):
         changes = None if smaller.changes is None else [tuple(change) for change in smaller.changes]
-        value = codec.dumps((FORMAT, changes, smaller.children, *rest))
+        value = codec.plain((FORMAT, changes, smaller.children, *rest))
         if len(value) <= MAX_RECORD_BYTES:
             break
     return value

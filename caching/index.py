@@ -149,6 +149,8 @@ class Index:
 
     def is_open(self, tables: Iterable[str]) -> str | None:
         """Return the first table that a transaction by hand has written, if there is one."""
+        if not self._open:
+            return None
         names = set(tables)
         for token, (written, since) in list(self._open.items()):
             if time() - since > RECORD_LIFE:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.db.models import Model
 
@@ -29,12 +29,12 @@ LOADED: Final = "caching_parents"
 
 def parents(model: type[Model]) -> tuple[str, ...]:
     """Return the attributes that hold the keys of an object's parents."""
-    return tuple(name for name, _, _ in _attributes(model)[1])
+    return _attributes(model).names
 
 
 def remember(obj: Model) -> None:
     """Note the parents of an object that was just loaded."""
-    if names := parents(type(obj)):
+    if names := _attributes(type(obj)).names:
         obj._state.__dict__[LOADED] = tuple(map(obj.__dict__.get, names))
 
 
@@ -54,15 +54,15 @@ class moving:  # noqa: N801 - a context manager, named like contextlib's own
         self._obj = obj
 
     def __enter__(self) -> None:
-        obj, found = self._obj, []
-        table, attributes = _attributes(type(obj))
+        obj, known = self._obj, _attributes(type(self._obj))
         self._loaded = loaded = obj._state.__dict__.get(LOADED, ())
-        for values in (loaded, [obj.__dict__.get(name) for name, _, _ in attributes]):
-            for value, (_, parent, read) in zip(values, attributes, strict=False):
+        present, found = tuple(map(obj.__dict__.get, known.names)), _left.get()
+        for values in (loaded,) if loaded == present else (loaded, present):
+            for value, parent, read in zip(values, known.tables, known.readers, strict=False):
                 key = None if value is None else read(value)
                 if isinstance(key, (int, bytes)):
-                    found.append((table, (parent, (key,))))
-        self._token = _left.set((*_left.get(), *found))
+                    found = (*found, (known.table, (parent, (key,))))
+        self._token = _left.set(found)
 
     def __exit__(self, *exception: object) -> None:
         _left.reset(self._token)
@@ -70,42 +70,56 @@ class moving:  # noqa: N801 - a context manager, named like contextlib's own
             remember(self._obj)
 
 
-def children(written: Change) -> tuple[Children, ...]:
-    """Return the rows whose children were written."""
+def left() -> tuple[tuple[str, Children], ...]:
+    """Return what the objects that are being saved or deleted here pointed to, by their table."""
+    return _left.get()
+
+
+def children(written: Change, left: Iterable[tuple[str, Children]]) -> tuple[Children, ...]:
+    """Return the rows whose children were written; ``left`` are those of before."""
     parents = tables.schemas()[written.table].parents
-    found = [parent for table, parent in _left.get() if table == written.table]
-    columns = dict(written.values)
-    for column, parent in parents.items():
-        keys: tuple[Known, ...] | None = columns.get(column)
-        if keys is not None:
-            if keys := tuple(key for key in keys if key is not None):
-                found.append((parent, keys))
-        elif written.verb == "delete" and not found:
-            found.append((parent, None))  # of any of them
+    found = [parent for table, parent in left if table == written.table]
+    if parents:
+        columns = dict(written.values)
+        for column, parent in parents.items():
+            keys: tuple[Known, ...] | None = columns.get(column)
+            if keys is not None:
+                if keys := tuple(key for key in keys if key is not None):
+                    found.append((parent, keys))
+            elif written.verb == "delete" and not found:
+                found.append((parent, None))  # of any of them
     return tuple(dict.fromkeys(found))
 
 
-def have_parents(names: Iterable[str]) -> bool:
-    """Whether rows of these tables point to objects that are cached."""
+def columns(names: Iterable[str]) -> frozenset[str]:
+    """Return the columns of these tables that point to objects that are cached."""
     schemas = tables.schemas()
-    return any(name in schemas and schemas[name].parents for name in names)
+    return frozenset().union(*[schemas[name].parents for name in names if name in schemas])
+
+
+class _Attributes(NamedTuple):
+    """The table of a model, and its foreign keys to cached models: what tells the parents of an object."""
+
+    table: str
+    names: tuple[str, ...] = ()
+    #: Of each the table of the parent, and what reads its key.
+    tables: tuple[str, ...] = ()
+    readers: tuple[Callable[[Any], Known], ...] = ()
 
 
 @lru_cache(maxsize=512)
-def _attributes(model: type[Model]) -> tuple[str, tuple[tuple[str, str, Callable[[Any], Known]], ...]]:
-    """Return the table, and of each foreign key to a cached model what tells the parent.
-
-    That is its attribute, the parent's table, and what reads its value.
-    """
+def _attributes(model: type[Model]) -> _Attributes:
     table = fold(model._meta.db_table)
     schema = tables.schemas().get(table)
     if schema is None:
-        return table, ()
+        return _Attributes(table)
     fields: list[Any] = list(model._meta.local_concrete_fields)
-    return table, tuple(
-        (field.attname, schema.parents[fold(field.column)], reader(schema.kinds[fold(field.column)], ""))
-        for field in fields
-        if fold(field.column) in schema.parents
+    columns = {fold(field.column): field.attname for field in fields if fold(field.column) in schema.parents}
+    return _Attributes(
+        table,
+        tuple(columns.values()),
+        tuple(schema.parents[column] for column in columns),
+        tuple(reader(schema.kinds[column], "") for column in columns),
     )
 
 

@@ -39,15 +39,16 @@ An ``IS NULL`` of a table of an outer join is no condition: an absent row meets 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from .changes import MANY_ROWS, Schema
-from .clauses import Column, Condition, given
+from .changes import MANY_ROWS, Schemas
+from .clauses import Condition, given
 from .history import Bound, Dependency
-from .selections import Selection, selection
+from .parts import Part, Shown, parts
+from .selections import Selection
 from .sql import MEMORABLE
-from .values import COMPARABLE, ORDERED, UNKNOWN, Known, known
+from .values import UNKNOWN, Known
 
 #: Seconds by which databases may round a moment that they store, in microseconds.
 _ROUNDING: Final = 1_000_000
@@ -59,7 +60,7 @@ def dependencies(
     rows: Sequence[Any] | None,
     tables: Iterable[str],
     vendor: str,
-    schemas: Mapping[str, Schema],
+    schemas: Schemas,
     kin: bool,
     ask: Ask | None = None,
     is_enough: bool = False,
@@ -72,15 +73,16 @@ def dependencies(
     ``ask``, which returns the rows of a SELECT, it is asked for keys that narrow the answer. With
     ``is_enough``, more rows would not change it: that there is any is all that is asked.
     """
-    plan = selection(sql) if len(sql) <= MEMORABLE and isinstance(params, (tuple, list)) else None
-    if plan is None or len(params) != plan.params or (vendor.startswith("mysql") and '"' in sql):
+    is_readable = len(sql) <= MEMORABLE and isinstance(params, (tuple, list))
+    told = parts(sql, vendor, schemas) if is_readable else None
+    if told is None or len(params) != told[0].params:
         return tuple(Dependency(table) for table in sorted(tables))
-    answer = _Answer(plan, params, rows, vendor, schemas, {}, is_enough)
-    if ask is not None and len(plan.tables) > 1:
-        answer.sources.update(_sources(answer, ask))
-    found = [Dependency(table) for table in sorted(plan.nested)]
-    for alias in plan.tables:
-        found += _depends(answer, alias, kin)
+    answer = _Answer(*told, params, rows, {}, is_enough)
+    if ask is not None and len(answer.parts) > 1:
+        answer.sources.update(_sources(answer, vendor, schemas, ask))
+    found = [Dependency(table) for table in sorted(answer.plan.nested)]
+    for part in answer.parts.values():
+        found += _depends(answer, part, kin)
     return tuple(found)
 
 
@@ -92,121 +94,104 @@ class _Answer(NamedTuple):
     """A plan with its parameters and rows."""
 
     plan: Selection
+    parts: Mapping[str, Part]
     params: Sequence[Any]
     rows: Sequence[Any] | None
-    vendor: str
-    schemas: Mapping[str, Schema]
     #: By alias, where all rows that meet its conditions were asked for: how those are depended on.
     sources: dict[str, Dependency]
     #: More rows would not change the answer.
     is_enough: bool = False
 
 
-def _depends(answer: _Answer, alias: str, kin: bool) -> list[Dependency]:
-    plan, table = answer.plan, answer.plan.tables[alias]
-    schema = answer.schemas.get(table.name)
-    if schema is None:
-        return [Dependency(table.name)]
-    named = plan.named.get(alias, frozenset())
-    if not schema.kinds.keys() >= named or not schema.kinds.keys().isdisjoint(plan.doubtful):
-        return [Dependency(table.name)]
-    used = None if plan.star or named >= schema.kinds.keys() else tuple(sorted(named))
-    enters = "u" if _is_pointed_to(answer, alias) else "iu"
-    conditions, asked = _conditions(answer, alias, schema)
-    conditions += _by_parents(answer, alias, schema)
-    keys = _keys(answer, alias, schema)
-    source = [answer.sources[alias]] if alias in answer.sources else []
+def _depends(answer: _Answer, part: Part, kin: bool) -> list[Dependency]:
+    if not part.is_known:
+        return [Dependency(part.table)]
+    conditions, asked = _conditions(answer, part)
+    if part.joined:
+        conditions += _by_parents(answer, part)
+    keys = _keys(answer, part)
+    source = [answer.sources[part.alias]] if part.alias in answer.sources else []
     if keys is None:
-        columns = tuple(sorted(named))
-        return [Dependency(table.name, "unlisted", (), enters, columns, used, conditions), *source]
-    deciding = plan.deciding.get(alias, frozenset())
-    is_cut = plan.limit is not None and answer.rows is not None and len(answer.rows) >= plan.limit
-    if is_cut:
-        deciding |= plan.ordering.get(alias, frozenset())
-        conditions += _last_row(answer, alias, schema)
+        rule = "unlisted", (), part.enters, part.columns, part.used, conditions
+        return [Dependency(part.table, *rule), *source]
+    deciding, enters = part.deciding, part.enters
+    limit = answer.plan.limit
+    if limit is not None and answer.rows is not None and len(answer.rows) >= limit:
+        deciding = part.deciding_cut
+        conditions += _last_row(answer, part)
     # The row of an outer join is not more of what is asked: it may be asked that there is none.
-    if _is_complete(schema, keys, asked) or (answer.is_enough and not table.outer):
+    if _is_complete(part, keys, asked) or (answer.is_enough and not part.is_outer):
         enters = ""
-    is_object = kin and used is None
-    found = [
-        Dependency(table.name, "listed", keys, enters, tuple(sorted(deciding)), used, conditions, is_object)
-    ]
-    return found + source + (_parents(answer, alias, schema) if is_object else [])
+    is_object = kin and part.used is None
+    found = [Dependency(part.table, "listed", keys, enters, deciding, part.used, conditions, is_object)]
+    return found + source + (_parents(answer, part) if is_object else [])
 
 
-def _is_complete(schema: Schema, keys: tuple[Known, ...], asked: list[tuple[str, int]]) -> bool:
+def _is_complete(part: Part, keys: tuple[Known, ...], asked: list[tuple[str, int]]) -> bool:
     """Whether each value of a unique column that is asked for has its row."""
-    return any(len(keys) == number for name, number in asked if name in schema.unique)
+    unique = part.schema.unique if part.schema is not None else ()
+    return any(len(keys) == number and name in unique for name, number in asked)
 
 
-def _by_parents(answer: _Answer, alias: str, schema: Schema) -> tuple[Bound, ...]:
+def _by_parents(answer: _Answer, part: Part) -> tuple[Bound, ...]:
     """Return the conditions that follow from rows that are joined to, where all of those are known."""
     found = []
-    for name, joined, parent in _joined_to(answer, alias, schema):
+    for name, joined in part.joined:
         if joined in answer.sources:
             found.append((name, "=", answer.sources[joined].rows))
             continue
-        keys = _keys(answer, joined, parent)
-        if keys and _is_complete(parent, keys, _conditions(answer, joined, parent)[1]):
+        parent = answer.parts[joined]
+        keys = _keys(answer, parent)
+        if keys and _is_complete(parent, keys, _conditions(answer, parent)[1]):
             found.append((name, "=", keys))
     return tuple(found)
 
 
-def _joined_to(answer: _Answer, alias: str, schema: Schema) -> Iterator[tuple[str, str, Schema]]:
-    """Yield columns of the alias that name a row by key which must be there: its alias and schema."""
-    for joined, table in answer.plan.tables.items():
-        parent = answer.schemas.get(table.name)
-        if parent is None or table.outer or joined == alias:
-            continue
-        for equation in table.equations:
-            for here, there in ((equation.left, equation.right), (equation.right, equation.left)):
-                kind = schema.kinds.get(here.name, "") if here.owner == alias else ""
-                # Of one kind: a number is equal to several texts, which Python knows for others.
-                if there == Column(joined, parent.key) and kind == parent.kinds[parent.key] in COMPARABLE:
-                    yield here.name, joined, parent
-
-
-def _sources(answer: _Answer, ask: Ask) -> dict[str, Dependency]:
+def _sources(answer: _Answer, vendor: str, schemas: Schemas, ask: Ask) -> dict[str, Dependency]:
     """Ask for all rows that meet the conditions of a joined table, where that excludes writes.
 
     Not where the rows that point to them are told apart by a value of their own already; and of
     several that they point to, the first tells them apart.
     """
     found: dict[str, Dependency] = {}
-    for alias, table in answer.plan.tables.items():
-        schema = answer.schemas.get(table.name)
-        if schema is None or _is_told_apart(answer, alias, schema):
+    for part in answer.parts.values():
+        if part.schema is None or _is_told_apart(answer, part):
             continue
-        for _, joined, parent in _joined_to(answer, alias, schema):
-            if joined not in found and (source := _source(answer, joined, parent, ask)) is not None:
-                found[joined] = source
+        for _, joined in part.joined:
+            if joined not in found:
+                source = _source(answer, answer.parts[joined], vendor, schemas, ask)
+                if source is not None:
+                    found[joined] = source
             if joined in found:
                 break
     return found
 
 
-def _is_told_apart(answer: _Answer, alias: str, schema: Schema) -> bool:
-    bounds = (*_conditions(answer, alias, schema)[0], *_by_parents(answer, alias, schema))
-    return any(operator == "=" and schema.kinds[name] != "bool" for name, operator, _ in bounds)
+def _is_told_apart(answer: _Answer, part: Part) -> bool:
+    assert part.schema is not None
+    bounds = (*_conditions(answer, part)[0], *_by_parents(answer, part))
+    return any(operator == "=" and part.schema.kinds[name] != "bool" for name, operator, _ in bounds)
 
 
-def _source(answer: _Answer, alias: str, schema: Schema, ask: Ask) -> Dependency | None:
+def _source(answer: _Answer, part: Part, vendor: str, schemas: Schemas, ask: Ask) -> Dependency | None:
     """Ask for the keys of all rows that meet the conditions on an alias; None if those are too many.
 
     They are asked for after the answer. Until what is returned is touched, no others come; one that
     was among them when the answer was read, and left before they were asked for, is not missed:
     who points to it does not enter, and the answer depends on what it shows by itself.
     """
-    name, spelled, params = answer.plan.tables[alias].name, answer.plan.spelled, list[Any]()
-    conditions = [condition for condition in answer.plan.conditions if condition.column.owner == alias]
-    named = {schema.key, alias, name, *(condition.column.name for condition in conditions)}
+    assert part.schema is not None
+    spelled, params = answer.plan.spelled, list[Any]()
+    conditions = [each for each in answer.plan.conditions if each.column.owner == part.alias]
+    key = part.schema.key
+    named = {key, part.alias, part.table, *(condition.column.name for condition in conditions)}
     if not conditions or not spelled.keys() >= named:
         return None
     met = " AND ".join([_written(answer, condition, params) for condition in conditions])
-    key, owner, table = spelled[schema.key], spelled[alias], spelled[name]
-    sql = f"SELECT {owner}.{key} FROM {table} {owner} WHERE {met} LIMIT {MANY_ROWS + 1}"
+    shown, owner, table = spelled[key], spelled[part.alias], spelled[part.table]
+    sql = f"SELECT {owner}.{shown} FROM {table} {owner} WHERE {met} LIMIT {MANY_ROWS + 1}"
     rows = ask(sql, params)
-    found = dependencies(sql, params, rows, [name], answer.vendor, answer.schemas, kin=False)
+    found = dependencies(sql, params, rows, [part.table], vendor, schemas, kin=False)
     return found[0] if [each.rule for each in found] == ["listed"] else None
 
 
@@ -222,57 +207,16 @@ def _written(answer: _Answer, condition: Condition, params: list[Any]) -> str:
     return f"{column} {'IN' if condition.operator == '=' else condition.operator} ({values})"
 
 
-def _is_pointed_to(answer: _Answer, alias: str) -> bool:
-    """Whether the alias is joined to by a checked foreign key of a row that must be there.
-
-    Not if that row is, however indirectly, joined to by the alias itself: rows that point to each
-    other can come together, where foreign keys are checked at the commit.
-    """
-    seen: set[str] = set()
-    queue = list(_pointing(answer, alias))
-    found = bool(queue)
-    while queue:
-        if (name := queue.pop()) not in seen:
-            seen.add(name)
-            queue.extend(_pointing(answer, name))
-    return found and alias not in seen
-
-
-def _pointing(answer: _Answer, alias: str) -> Iterator[str]:
-    """Yield the aliases whose rows must be there, and point to a row of this one."""
-    tables = answer.plan.tables
-    for joined, table in tables.items():
-        for equation in table.equations:
-            for child, parent in ((equation.left, equation.right), (equation.right, equation.left)):
-                schema = answer.schemas.get(tables[child.owner].name) if child.owner in tables else None
-                if schema is None or parent.owner != alias or child.owner == alias:
-                    continue
-                points = schema.references.get(child.name) == (tables[alias].name, parent.name)
-                if points and (joined == alias or not table.outer):
-                    yield child.owner
-
-
-def _conditions(
-    answer: _Answer, alias: str, schema: Schema
-) -> tuple[tuple[Bound, ...], list[tuple[str, int]]]:
+def _conditions(answer: _Answer, part: Part) -> tuple[tuple[Bound, ...], list[tuple[str, int]]]:
     """Return the conditions on the alias, and of each column how many values are asked for."""
     found: list[Bound] = []
     asked: list[tuple[str, int]] = []
-    if answer.plan.tables[alias].outer:
-        return (), []
-    for condition in answer.plan.conditions:
-        if condition.column.owner != alias or condition.column.name not in schema.kinds:
-            continue
-        name, operator = condition.column.name, condition.operator
-        kind = schema.kinds[name]
-        if condition.is_truth and kind != "bool":
-            continue
-        told = [given(value, answer.params) for value in condition.values]
-        values = tuple({known(kind, value, answer.vendor): None for value in told})
+    for name, operator, sources, kind, read, is_certain in part.tests:
+        told = [given(source, answer.params) for source in sources]
+        values = tuple({None if value is None else read(value): None for value in told})
         if operator == "=" and None not in values and (UNKNOWN not in values or _are_strings(told)):
-            asked.append((name, len(condition.values) if UNKNOWN in values else len(values)))
-        allowed = COMPARABLE if operator == "=" else ORDERED
-        if UNKNOWN not in values and kind in allowed and (operator == "=" or None not in values):
+            asked.append((name, len(sources) if UNKNOWN in values else len(values)))
+        if is_certain and UNKNOWN not in values and (operator == "=" or None not in values):
             found.append((name, operator, _rounded(kind, operator, values)))
     return tuple(found), asked
 
@@ -289,60 +233,36 @@ def _rounded(kind: str, operator: str, values: tuple[Known, ...]) -> tuple[Known
     return (values[0] + (_ROUNDING if operator[0] == "<" else -_ROUNDING),)
 
 
-def _keys(answer: _Answer, alias: str, schema: Schema) -> tuple[Known, ...] | None:
+def _keys(answer: _Answer, part: Part) -> tuple[Known, ...] | None:
     """Return the keys of the rows that contribute, if they are known."""
-    if not answer.plan.plain or answer.rows is None or not schema.key:
-        return None
-    places = [Column(alias, schema.key)]
-    for equation in answer.plan.tables[alias].equations:
-        for here, there in ((equation.left, equation.right), (equation.right, equation.left)):
-            # Of one kind: texts that a column finds equal to the key need not be the key.
-            if here == places[0] and _kind(answer, there) == schema.kinds[schema.key]:
-                places.append(there)
-    place = next((answer.plan.shown.index(column) for column in places if column in answer.plan.shown), None)
-    return None if place is None else _distinct(answer, place, schema.kinds[schema.key])
+    return None if part.key is None or answer.rows is None else _distinct(answer.rows, part.key)
 
 
-def _kind(answer: _Answer, column: Column) -> str:
-    """Return the kind of a column; empty if it is not known."""
-    table = answer.plan.tables.get(column.owner)
-    schema = None if table is None else answer.schemas.get(table.name)
-    return "" if schema is None else schema.kinds.get(column.name, "")
-
-
-def _distinct(answer: _Answer, place: int, kind: str) -> tuple[Known, ...] | None:
-    """Return the values at a place of the rows; None if one is not known, or there are too many."""
-    if kind not in COMPARABLE:
-        return None
-    rows: Any = answer.rows
-    found = {known(kind, value, answer.vendor): None for value in {row[place]: None for row in rows}}
+def _distinct(rows: Sequence[Any], shown: Shown) -> tuple[Known, ...] | None:
+    """Return the values that the rows show; None if one is not known, or there are too many."""
+    _, place, _, read = shown
+    found = {None if value is None else read(value): None for value in {row[place]: None for row in rows}}
     found.pop(None, None)  # the row that an outer join did not find
     return None if UNKNOWN in found or len(found) > MANY_ROWS else tuple(found)
 
 
-def _last_row(answer: _Answer, alias: str, schema: Schema) -> tuple[Bound, ...]:
+def _last_row(answer: _Answer, part: Part) -> tuple[Bound, ...]:
     """Return the condition that the last row of a page sets for those that are to enter."""
-    first, rows = answer.plan.first, answer.rows
-    if first is None or not rows or first[0].owner != alias or first[0] not in answer.plan.shown:
+    if part.first is None or not answer.rows:
         return ()
-    kind = schema.kinds[first[0].name]
-    if kind not in ORDERED or answer.plan.tables[alias].outer:
-        return ()
-    value = known(kind, rows[-1][answer.plan.shown.index(first[0])], answer.vendor)
-    if not isinstance(value, int):
-        return ()
-    return ((first[0].name, first[1], _rounded(kind, first[1], (value,))),)
+    (column, place, kind, read), operator = part.first
+    value = answer.rows[-1][place]
+    last = None if value is None else read(value)
+    return ((column, operator, _rounded(kind, operator, (last,))),) if isinstance(last, int) else ()
 
 
-def _parents(answer: _Answer, alias: str, schema: Schema) -> list[Dependency]:
+def _parents(answer: _Answer, part: Part) -> list[Dependency]:
     """Return the dependencies on the rows that the objects of the alias point to."""
     found = []
-    for name, parent in schema.parents.items():
-        column = Column(alias, name)
-        if column in answer.plan.shown:
-            rows = _distinct(answer, answer.plan.shown.index(column), schema.kinds.get(name, ""))
-            if rows is None:
-                found.append(Dependency(parent))
-            elif rows:
-                found.append(Dependency(parent, "kin", rows))
+    for parent, shown in part.parents:
+        rows = None if shown is None or answer.rows is None else _distinct(answer.rows, shown)
+        if rows is None:
+            found.append(Dependency(parent))
+        elif rows:
+            found.append(Dependency(parent, "kin", rows))
     return found

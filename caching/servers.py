@@ -77,15 +77,17 @@ class Server:
         """
         if not self.asks:
             return None
-        question = self._try("get_many", clients.ask, self.own, self.cache, keys)
-        return None if question is None else Asked(self, "get_many", question)
+        backend = self.cache
+        question = self._try("get_many", clients.ask, self.own, backend, keys)
+        return None if question is None else Asked(self, "get_many", question, backend)
 
     def count(self, key: str) -> Asked | None:
         """Ask for the number after that of ``key``; None where that cannot be done apart from the answer."""
         if not self.asks:
             return None
-        question = self._try("incr", clients.count, self.own, self.cache, key)
-        return None if question is None else Asked(self, "incr", question)
+        backend = self.cache
+        question = self._try("incr", clients.count, self.own, backend, key)
+        return None if question is None else Asked(self, "incr", question, backend)
 
     def add(self, key: str, value: Any, timeout: Any) -> bool:
         """Store ``value`` where nothing is; return whether that was done."""
@@ -95,9 +97,15 @@ class Server:
         """Store ``value``. Some clients keep a failure of this to themselves."""
         self._ask("set", key, value, timeout)
 
-    def send(self, key: str, value: Any, timeout: Any) -> None:
-        """Have ``value`` stored, if nothing goes wrong; where the client can, without waiting."""
-        self._do("set", _send, self, key, value, timeout)
+    def send(self, key: str, value: Any, timeout: Any, after: Asked | None = None) -> None:
+        """Have ``value`` stored, if nothing goes wrong; where the client can, without waiting.
+
+        ``after`` is a question that was just answered: its client can.
+        """
+        if after is None:
+            self._do("set", _send, self, key, value, timeout)
+        else:
+            self._do("set", clients.store, after.question.client, after.backend, key, value, timeout)
 
     def offer(self, key: str, value: Any, timeout: Any) -> bool:
         """Have ``value`` stored if the cache takes it; return False if it is known not to.
@@ -129,7 +137,7 @@ class Server:
             return number
         number = self.incr(counter) if counted is None else counted.answer()
         if number is not None and number > above:
-            self.send(f"{item}{number}", value, timeout)
+            self.send(f"{item}{number}", value, timeout, counted)
         return number
 
     def delete(self, key: str) -> None:
@@ -218,6 +226,8 @@ class Asked(NamedTuple):
     server: Server
     method: str
     question: clients.Question
+    #: Django's cache of the thread that asked.
+    backend: Any
 
     def answer(self) -> Any:
         """Return the answer, when it is there; raise ``CacheDown`` where there is none."""

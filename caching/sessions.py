@@ -131,8 +131,10 @@ def _driver_in_transaction(connection: Any) -> bool:
 
 def _postgresql_status(driver: Any) -> int:
     """Return the state of the connection as libpq has it: 0 is idle, 3 a failed transaction."""
-    psycopg2 = getattr(driver, "get_transaction_status", None)
-    return int(psycopg2() if psycopg2 else driver.info.transaction_status)
+    try:
+        return int(driver.pgconn.transaction_status)
+    except AttributeError:  # psycopg2
+        return int(driver.get_transaction_status())
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
@@ -193,6 +195,8 @@ def how_changed(connection: Any, known: Session) -> str:
         return ""
     if connection.vendor != "postgresql":
         return known.changed
+    if not (_made or _changed):  # as in most projects
+        return ""
     made = _made.get(connection.connection, {})
     if not all(_is_named(connection, name) for name in made):
         return _changed.get(connection.connection, reasons.SESSION.format(verb="SET"))
@@ -256,8 +260,11 @@ def why_not_named(connection: Any) -> str | None:
     """Return why what was just read may be of another tenant than the key says, if so."""
     if connection.connection is None or connection.vendor != "postgresql":
         return None
+    known = session(connection).settings
+    if not (known or _made):  # as in most projects
+        return None
     settings = _made.get(connection.connection, {})
-    for name in session(connection).settings.union(settings):
+    for name in known.union(settings):
         made = settings.get(name)
         if made is None and _is_named(connection, name):
             return reasons.SETTING_LOST.format(name=name)

@@ -10,7 +10,7 @@ from django.apps import apps
 from django.core.cache import caches
 from django.db import models
 
-from .changes import Schema
+from .changes import Schema, Schemas
 from .conf import conf, fold
 from .values import kind_of
 
@@ -76,7 +76,7 @@ def _changed(
 
 
 @lru_cache(maxsize=1)
-def schemas() -> Mapping[str, Schema]:
+def schemas() -> Schemas:
     """Return the columns of the plain tables, those whose statements may be narrowed.
 
     Not plain is a table that several models describe, that belongs to none that is managed, or
@@ -92,7 +92,7 @@ def schemas() -> Mapping[str, Schema]:
         by_itself = project.followers.get(table, frozenset()) | project.cascades.get(table, frozenset())
         plain = model._meta.managed and table not in by_itself
         found[table] = _schema(model) if plain and table not in found else None
-    return {table: schema for table, schema in found.items() if schema is not None}
+    return Schemas({table: schema for table, schema in found.items() if schema is not None})
 
 
 def _schema(model: type[models.Model]) -> Schema | None:
@@ -113,7 +113,7 @@ def _schema(model: type[models.Model]) -> Schema | None:
             parents[column] = table
     return Schema(
         key=fold(key.column) if key.column else "",
-        kinds={column: kind_of(field) for column, field in columns.items()},
+        kinds={column: _kind(field) for column, field in columns.items()},
         unique=frozenset(column for column, field in columns.items() if field.unique),
         generated=frozenset(
             column for column, field in columns.items() if getattr(field, "generated", False)
@@ -121,6 +121,13 @@ def _schema(model: type[models.Model]) -> Schema | None:
         references=references,
         parents=parents,
     )
+
+
+def _kind(field: Any) -> str:
+    """Return the kind of a column; none for what nobody looks for: a text of any length, without an index."""
+    kind = kind_of(field)
+    is_long = kind in ("text", "binary") and field.max_length is None
+    return "" if is_long and not (field.unique or field.db_index or field.remote_field) else kind
 
 
 def is_caching(model: type[models.Model]) -> bool:

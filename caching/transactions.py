@@ -10,8 +10,9 @@ also tells that the transaction is still the same one.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final, NamedTuple
 from weakref import ref
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -34,6 +35,22 @@ from .sessions import (
 #: Writes of a transaction that are kept one by one.
 MANY_WRITES: Final = 200
 
+#: Tells what was written; with True, no more than the tables is wanted. Never raises.
+Tell = Callable[[bool], Flush]
+
+
+class Write(NamedTuple):
+    """A statement of a transaction. What it wrote is told when the transaction commits.
+
+    All together is told faster then, and not at all of what is rolled back.
+    """
+
+    #: The savepoints that were open.
+    savepoints: frozenset[str | None]
+    #: The tables that were written; None for all.
+    tables: frozenset[str] | None
+    tell: Tell
+
 
 class Transaction:
     """A transaction that has written, or taken a lock."""
@@ -42,10 +59,7 @@ class Transaction:
         self.connection = ref(connection)
         #: Why reads go to the database for the rest of its life.
         self.reason = reason
-        #: What was written, with the savepoints that were open then.
-        self.writes: list[tuple[frozenset[str | None], Flush]] = []
-        #: What was changed in which tables, as long as that is not too much to be told.
-        self.changes: dict[str, set[Change]] = {}
+        self.writes: list[Write] = []
         self.done = False
         #: In a test case: the outermost atomic block that is not the test case's own.
         self.block: object | None = None
@@ -53,7 +67,11 @@ class Transaction:
     def commit(self) -> None:
         """Append the flush of the whole transaction: as one, readers see all of it or none."""
         if not self.done and self.writes:
-            index().flush(together(flush for _, flush in self.writes))
+            flush = Flush(None)
+            try:
+                flush = told(self.writes)
+            finally:  # interrupted, too: a worker may be told to stop at any point
+                index().flush(flush)
         self.done = True
         _unfinished.discard(self)
 
@@ -68,34 +86,33 @@ class Transaction:
         # Most often it stands at the front still.
         return bool(hooks) and (hooks[0][1] == self.commit or any(hook[1] == self.commit for hook in hooks))
 
-    def is_much(self, tables: frozenset[str] | None) -> bool:
-        """Whether so much was written to all of ``tables`` that they are flushed as a whole anyway."""
-        changes = self.changes
-        return all(len(changes.get(table, ())) > MANY_CHANGES for table in tables or ())
-
     def roll_back_to(self, savepoint: str) -> None:
         """Drop what was written since ``savepoint``."""
-        self.writes = [
-            (savepoints, flush) for savepoints, flush in self.writes if savepoint not in _folded(savepoints)
-        ]
-        self.changes = {}
-        for _, flush in self.writes:
-            self.count(flush)
-
-    def count(self, flush: Flush) -> None:
-        """Note what was changed in which tables."""
-        for change in flush.changes or ():
-            seen = self.changes.setdefault(change.table, set())
-            if len(seen) <= MANY_CHANGES:  # more would tell no more, and a transaction may be long
-                seen.add(change)
+        self.writes = [write for write in self.writes if savepoint not in _folded(write.savepoints)]
 
     def forget(self, savepoint: str) -> None:
         """Let what was written be of ``savepoint`` no more; it stays of those around it."""
-        if any(savepoint in _folded(savepoints) for savepoints, _ in self.writes):
+        if any(savepoint in _folded(write.savepoints) for write in self.writes):
             self.writes = [
-                (frozenset(name for name in savepoints if str(name).casefold() != savepoint), flush)
-                for savepoints, flush in self.writes
+                write._replace(
+                    savepoints=frozenset(
+                        name for name in write.savepoints if str(name).casefold() != savepoint
+                    )
+                )
+                for write in self.writes
             ]
+
+
+def told(writes: Iterable[Write]) -> Flush:
+    """Return the flush of all of these."""
+    flushes, changes = [], dict[str, set[Change]]()
+    for _, tables, tell in writes:
+        # Of a table that is flushed as a whole anyway no more is told.
+        much = all(len(changes.get(table, ())) > MANY_CHANGES for table in tables or ())
+        flushes.append(flush := tell(much))
+        for change in flush.changes or ():
+            changes.setdefault(change.table, set()).add(change)
+    return together(flushes)
 
 
 def _folded(savepoints: frozenset[str | None]) -> set[str]:
@@ -152,13 +169,8 @@ def locked(connection: Any, reason: str) -> None:
         _begin(connection, reason)
 
 
-def wrote(
-    connection: BaseDatabaseWrapper, tables: frozenset[str] | None, tell: Callable[[bool], Flush]
-) -> None:
-    """Flush what was written: now, or when the transaction commits.
-
-    ``tell`` tells what it was, or with True no more than the tables, which are ``tables``.
-    """
+def wrote(connection: BaseDatabaseWrapper, tables: frozenset[str] | None, tell: Tell) -> None:
+    """Flush what was written to ``tables`` (None for all): now, or when the transaction commits."""
     if is_manual(connection):
         known = session(connection)
         both = together([whole(known.debt), whole(tables)])
@@ -166,28 +178,19 @@ def wrote(
         _indebted.add(known)
         index().flush(both, opens=known.opened)
     elif outermost_block(connection) is None:
-        known_list, flush, begun = index(), whole(tables), None
+        known_list, flush, begun = index(), Flush(None), None
         try:
             begun = known_list.begin()
             flush = tell(False)
-        finally:  # interrupted, too: a worker may be told to stop at any point
+        finally:  # interrupted, too
             known_list.flush(flush, begun=begun)
     else:
         transaction = _begin(connection, reasons.WRITTEN)
         transaction.reason = reasons.WRITTEN
-        flush = whole(tables)
-        try:
-            flush = tell(transaction.is_much(tables))
-        finally:  # an interrupt may be caught inside of the transaction, which then commits
-            _note(connection, transaction, flush)
-
-
-def _note(connection: BaseDatabaseWrapper, transaction: Transaction, flush: Flush) -> None:
-    """Note what a transaction has written."""
-    if transaction.block is not None:
-        index().flush(flush)  # a test case never commits
-    else:
-        _add(transaction, frozenset(connection.savepoint_ids), flush)
+        if transaction.block is not None:
+            index().flush(tell(False))  # a test case never commits
+        else:
+            _add(transaction, Write(frozenset(connection.savepoint_ids), tables, tell))
 
 
 def rolled_back_to(connection: BaseDatabaseWrapper, savepoint: str) -> None:
@@ -247,15 +250,24 @@ def settle_sessions(**kwargs: object) -> None:
     settle_all()
 
 
-def _add(transaction: Transaction, savepoints: frozenset[str | None], flush: Flush) -> None:
+def _add(transaction: Transaction, write: Write) -> None:
     writes = transaction.writes
-    writes.append((savepoints, flush))
-    transaction.count(flush)
+    writes.append(write)
     if len(writes) % MANY_WRITES == 0:  # now and then: each time, it would be done over and over
-        merged: dict[frozenset[str | None], list[Flush]] = {}
-        for opened, each in writes:
-            merged.setdefault(opened, []).append(each)
-        transaction.writes = [(opened, together(flushes)) for opened, flushes in merged.items()]
+        merged: dict[frozenset[str | None], list[Write]] = {}
+        for each in writes:
+            merged.setdefault(each.savepoints, []).append(each)
+        transaction.writes = [_merged(opened, each) for opened, each in merged.items()]
+
+
+def _merged(savepoints: frozenset[str | None], writes: list[Write]) -> Write:
+    flush = told(writes)
+    return Write(savepoints, flush.tables, partial(known, flush))
+
+
+def known(flush: Flush, much: bool) -> Flush:
+    """Tell what is known already."""
+    return flush
 
 
 def _begin(connection: BaseDatabaseWrapper, reason: str) -> Transaction:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import atexit
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, Final
+from functools import lru_cache, partial
+from typing import Any, Final, NamedTuple
 
 from django.core.exceptions import AppRegistryNotReady
 from django.core.signals import request_finished, setting_changed
@@ -21,11 +21,11 @@ from django.db.backends.signals import connection_created
 from django.db.models.signals import class_prepared
 
 from . import index, kin, reasons, sessions, tables, transactions
-from .changes import Flush, together, whole
+from .changes import Children, Flush, whole
 from .conf import conf, fold
-from .mutations import change
+from .mutations import Told, mutation
 from .reports import logger
-from .sql import abridge
+from .sql import MEMORABLE, abridge
 from .statements import EVERYTHING, Kind, Statement, statement
 
 _BEGINNINGS: Final = frozenset({"BEGIN", "START"})
@@ -93,19 +93,60 @@ def _statement(sql: Any, connection: Any) -> Statement:
     return statement(abridge(sql))
 
 
+class _Writing(NamedTuple):
+    """What a statement writes, as far as its text tells: worked out once for each text."""
+
+    #: The tracked tables that it may change; None for all.
+    tables: frozenset[str] | None
+    #: What is flushed if no more is known.
+    flush: Flush
+    #: The table, if no more can be written than that one.
+    table: str = ""
+    #: Of a single UPDATE or DELETE 0 rows are nothing written. Of other statements they prove nothing.
+    counts: bool = False
+    #: Columns of the tables that point to objects that are cached.
+    parents: frozenset[str] = frozenset()
+
+
+def _writing(found: Statement) -> _Writing:
+    written = tables.touched(found.tables, deletes=found.verb not in ("INSERT", "UPDATE"))
+    flush = whole(written)
+    if not written or not found.tables or len(found.tables) > 1:
+        return _Writing(written, flush, parents=kin.columns(written or ()))
+    (table,) = found.tables
+    counts = found.verb in ("UPDATE", "DELETE") and table not in tables.tables().followers
+    return _Writing(written, flush, table if table in written else "", counts, kin.columns(written))
+
+
+@lru_cache(maxsize=2048)
+def _remembered(sql: str) -> _Writing:
+    return _writing(statement(abridge(sql)))
+
+
+tables.on_forget(_remembered.cache_clear)
+
+
+def _written(found: Statement, sql: Any) -> _Writing:
+    try:
+        is_short = isinstance(sql, str) and len(sql) <= MEMORABLE
+        return _remembered(sql) if is_short else _writing(found)
+    except AppRegistryNotReady:  # a write while the models are still being imported
+        return _Writing(None, Flush(None))
+
+
 def _write(
     found: Statement, execute: Execute, sql: str, params: Any, many: bool, context: dict[str, Any]
 ) -> Any:
     connection = context["connection"]
-    written = _touched(found)
+    written = _written(found, sql)
     # Before the statement: one that waits for a lock and fails has waited all the same. It may
     # be a lock on a row of any table, tracked or not.
     transactions.locked(connection, reasons.WRITTEN)
-    wrote_nothing = written == frozenset()
-    given = params
-    if isinstance(params, list | tuple) and not many:
-        # As they are now: a wrapper inside of this one may change them before they are looked at.
-        given = [list(each) if isinstance(each, list) else each for each in params]
+    wrote_nothing = written.tables == frozenset()
+    tell = partial(_tell, written, None if many else _noted(written, sql, params, connection))
+    if not (wrote_nothing or connection.in_atomic_block):
+        # Before the statement, too: having waited for the database, a processor is slow for a while.
+        tell = partial(transactions.known, tell(False))
     try:
         result = execute(sql, params, many, context)
         if connection.vendor == "sqlite" and context["cursor"].description is not None:
@@ -113,7 +154,8 @@ def _write(
             result = finish(connection, context["cursor"])
         if connection.vendor == "mysql" and found.tables is None:
             _await(context["cursor"])
-        wrote_nothing = wrote_nothing or (not many and _wrote_nothing(found, context["cursor"]))
+        if written.counts and not many and context["cursor"].rowcount == 0:
+            wrote_nothing = wrote_nothing or context["cursor"].description is None
         return result
     finally:
         # After an error, too. It may have come from waiting for a row that somebody else has
@@ -121,51 +163,65 @@ def _write(
         if found.verb in _TRANSACTION_VERBS:
             transactions.by_hand(connection, found.verb in _BEGINNINGS)
         if not wrote_nothing:
-            tell = partial(_tell, written, found, sql, given, many, connection)
-            transactions.wrote(connection, written, tell)
+            transactions.wrote(connection, written.tables, tell)
         _flush_early(found, connection)
 
 
-def _tell(
-    written: frozenset[str] | None,
-    found: Statement,
-    sql: Any,
-    params: Any,
-    many: bool,
-    connection: Any,
-    much: bool,
-) -> Flush:
-    """Return what a statement flushes, which has been executed: whatever happens here, it is told.
+class _Noted(NamedTuple):
+    """What is known of a statement before it is executed. Its parameters may be others afterwards."""
+
+    change: Told
+    #: What the objects that are being written pointed to; None if nobody wants to know.
+    left: tuple[tuple[str, Children], ...] | None = None
+    #: The rows that come may be pointed to already.
+    puts: bool = False
+
+
+def _noted(written: _Writing, sql: Any, params: Any, connection: Any) -> _Noted | None:
+    """Return what is to be known for telling more than tables; None where no more can be told."""
+    if not written.table or not isinstance(sql, str):
+        return None
+    try:
+        if (dialect := sessions.dialect(connection)) is None:
+            return None
+        proves = mutation(sql, dialect, tables.schemas())
+        change = None if proves is None or proves.table != written.table else proves.note(params or ())
+        if proves is None or change is None:
+            return None
+        puts = proves.verb == "insert" and sessions.is_unchecked(connection, proves.gives_key)
+        return _Noted(change, kin.left() if conf.kin else None, puts)
+    except Exception:
+        logger.exception(_NOT_KNOWN)
+        return None
+
+
+_NOT_KNOWN: Final = "what a statement changes is not known; all of its tables are flushed"
+
+
+def _tell(written: _Writing, noted: _Noted | None, much: bool) -> Flush:
+    """Return what a statement flushes: as little as its text and its parameters prove. Never raises.
 
     With ``much``, its tables are told, and not what was changed in them.
     """
+    if noted is None or (much and (noted.left is None or not written.parents)):
+        return written.flush
     try:
-        if much and not (conf.kin and kin.have_parents(written or ())):
-            return whole(written)
-        return _flush(written, found, sql, params, many, connection)
+        proven = noted.change(written.parents if much else None)
+        if proven is None:
+            return written.flush
+        if much and noted.left is not None:
+            return Flush(written.flush.changes, kin.children(proven, noted.left))
+        if noted.puts:
+            proven = proven._replace(verb="put")
+        changes = written.flush.changes or ()
+        if len(changes) == 1:
+            changes = (proven,)
+        else:
+            changes = tuple([proven if each.table == proven.table else each for each in changes])
+        return Flush(changes, () if noted.left is None else kin.children(proven, noted.left))
     except Exception:
-        logger.exception("what a statement changed is not known; all of its tables are flushed")
-        return whole(written)
-
-
-def _flush(
-    written: frozenset[str] | None, found: Statement, sql: Any, params: Any, many: bool, connection: Any
-) -> Flush:
-    """Return what a statement flushes: as little as its text and its parameters prove."""
-    flush = whole(written)
-    if not flush.changes or many or not isinstance(sql, str) or not found.tables:
-        return flush
-    dialect = sessions.dialect(connection)
-    if dialect is None:
-        return flush
-    proven = change(sql, params or (), dialect, tables.schemas())
-    if proven is None or {proven.table} != found.tables or proven.table not in (flush.tables or ()):
-        return flush
-    key = tables.schemas()[proven.table].key
-    if proven.verb == "insert" and sessions.is_unchecked(connection, key in dict(proven.values)):
-        proven = proven._replace(verb="put")
-    changes = tuple(proven if each.table == proven.table else each for each in flush.changes)
-    return Flush(changes, kin.children(proven) if conf.kin else ())
+        logger.exception(_NOT_KNOWN)
+        return written.flush
 
 
 def _await(cursor: Any) -> None:
@@ -188,26 +244,7 @@ def _flush_early(found: Statement, connection: BaseDatabaseWrapper) -> None:
     if implicitly or found.verb in _TRANSACTION_VERBS:
         transaction = sessions.session(connection).transaction
         if transaction is not None and transaction.is_present() and transaction.writes:
-            index.index().flush(together(flush for _, flush in transaction.writes))
-
-
-def _touched(found: Statement) -> frozenset[str] | None:
-    try:
-        return tables.touched(found.tables, deletes=found.verb not in ("INSERT", "UPDATE"))
-    except AppRegistryNotReady:
-        return None  # a write while the models are still being imported
-
-
-def _wrote_nothing(found: Statement, cursor: Any) -> bool:
-    """Whether a single UPDATE or DELETE met no row. Of other statements 0 proves nothing."""
-    return (
-        found.verb in ("UPDATE", "DELETE")
-        and found.tables is not None
-        and len(found.tables) == 1
-        and not tables.tables().followers.keys() & found.tables
-        and cursor.description is None
-        and cursor.rowcount == 0
-    )
+            index.index().flush(transactions.told(transaction.writes))
 
 
 def finish(connection: BaseDatabaseWrapper, cursor: Any) -> FetchedCursor:
@@ -282,7 +319,7 @@ def _by_hand(flushed: Flush) -> None:
     index.index().flush(flushed)
     for connection in connections.all(initialized_only=True):
         if sessions.outermost_block(connection) is not None:
-            transactions.wrote(connection, flushed.tables, lambda much: flushed)
+            transactions.wrote(connection, flushed.tables, partial(transactions.known, flushed))
 
 
 # Hooking up

@@ -14,9 +14,10 @@ from django.core.cache import cache, caches
 from django.db import connection, connections, models, transaction
 from django.test import TransactionTestCase, override_settings
 
-from caching import cached_with, clients, entries, flushlist, index, near, near_cache, no_cache, writes
+from caching import cached_with, clients, entries, flushlist, index, near, near_cache, no_cache, transactions
 from caching.base import CachingQuerySet
 from caching.changes import Flush, whole
+from caching.mutations import Mutation
 from caching.reports import stats
 from tests import servers
 from tests.backends import LocMem, PyLibMC, PyMemcache, Redis
@@ -452,7 +453,7 @@ class Interrupted(_TestCase):
             for name in ("transmit", "read"):
                 for call in (1, 2):
                     self.interrupt(client, name, call)
-        self.interrupt(writes, "_tell", 1)
+        self.interrupt(transactions, "known", 1)
         self.interrupt(flushlist, "pack", 1)
         self.interrupt(index.Index, "begin", 1)
         assert self.interrupted >= 5
@@ -460,8 +461,9 @@ class Interrupted(_TestCase):
     def test_in_a_transaction_that_commits_all_the_same(self) -> None:
         Author.objects.create(name="Ann")
         names()
-        interrupted = mock.patch.object(writes, "change", side_effect=KeyboardInterrupt)
-        with interrupted, transaction.atomic(), suppress(KeyboardInterrupt):
+        once = [KeyboardInterrupt, ValueError]  # it is tried again when the transaction is seen to be over
+        interrupted = mock.patch.object(Mutation, "_one", side_effect=once)
+        with interrupted, suppress(KeyboardInterrupt), transaction.atomic():
             Author.objects.update(name="Bob")
         assert names() == ["Bob"]
 
@@ -480,10 +482,12 @@ class Interrupted(_TestCase):
 
     def test_what_cannot_be_read_of_it_is_told_by_its_tables(self) -> None:
         Author.objects.create(name="Ann")
-        names()
-        with mock.patch.object(writes, "_flush", side_effect=ValueError), self.assertLogs("caching", "ERROR"):
-            Author.objects.update(name="Bob")
-        assert names() == ["Bob"]
+        for step, method in enumerate(("note", "_one")):
+            names()
+            broken = mock.patch.object(Mutation, method, side_effect=ValueError)
+            with broken, self.assertLogs("caching", "ERROR"):
+                Author.objects.update(name=f"Bob {step}")
+            assert names() == [f"Bob {step}"]
 
 
 class PyMemcacheInterruptedTests(Interrupted, PyMemcache, TransactionTestCase):

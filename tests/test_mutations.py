@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 
-from caching.changes import MANY_ROWS, Change, Schema
-from caching.mutations import change
+from caching.changes import MANY_ROWS, Change, Schema, Schemas
+from caching.mutations import change, mutation
 
-SCHEMAS = {
-    "t": Schema(
-        "id",
-        {"id": "int", "a": "int", "b": "int", "s": "text", "g": "int"},
-        generated=frozenset({"g"}),
-    )
-}
+SCHEMAS = Schemas(
+    {
+        "t": Schema(
+            "id",
+            {"id": "int", "a": "int", "b": "int", "s": "text", "g": "int"},
+            generated=frozenset({"g"}),
+        )
+    }
+)
 GIVEN: dict[str, tuple[list[Any], Change]] = {
     "INSERT INTO t (a, s) VALUES (%s, UPPER(%s))": (
         [1, "x"],
@@ -107,3 +109,22 @@ def test_more_rows_than_are_told_apart() -> None:
 
 def test_double_quotes_are_a_text_in_mysql() -> None:
     assert change('UPDATE t SET a = 1 WHERE s = "b"', [], "mysql", SCHEMAS) is None
+
+
+def test_no_more_is_kept_than_is_looked_at() -> None:
+    sql = "UPDATE t SET body = %s, a = %s WHERE id = %s"
+    schema = Schema("id", {"id": "int", "a": "int", "body": ""})
+    params: list[Any] = ["x" * 1_000_000, 1, 2]
+    found = mutation(sql, "sqlite", Schemas({"t": schema}))
+    told: Any = found and found.note(params)
+    assert sorted(told.args[0]) == [1, 2]
+    params[:] = []
+    assert told() == Change("t", "update", (2,), ("a", "body"), (("id", (2,)), ("a", (1,))))
+
+
+def test_of_many_rows_the_values_are_read_at_once() -> None:
+    found = mutation("INSERT INTO t (a) VALUES (%s), (%s)", "sqlite", SCHEMAS)
+    params: list[Any] = [1, 2]
+    told: Any = found and found.note(params)
+    params[:] = []
+    assert told() == Change("t", "insert", None, (), (("a", (1, 2)),))

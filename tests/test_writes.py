@@ -13,7 +13,7 @@ from django.db import connection, connections, models, transaction
 from django.db.models.signals import post_save, pre_save
 from django.test import TestCase, TransactionTestCase, override_settings, skipUnlessDBFeature
 
-from caching import no_cache, sessions, stats, writes
+from caching import no_cache, sessions, stats, tables, writes
 from caching.transactions import why_not_read
 from tests.testapp.models import (
     Article,
@@ -374,6 +374,7 @@ class HookTests(TransactionTestCase):
     def test_write_while_the_models_are_imported_flushes_everything(self) -> None:
         Author.objects.create(name="Ann")
         Tag.objects.count()
+        tables.forget()
         with mock.patch("caching.tables.touched", side_effect=AppRegistryNotReady):
             Log.objects.create()
         with self.assertNumQueries(1):

@@ -718,7 +718,7 @@ def dawdle(dice: random.Random) -> None:
 
     for method in ("get_many", "add", "set", "incr", "delete"):
         slow(type(caches["default"]), method)
-    for function in ("send", "append"):
+    for function in ("store", "append"):
         slow(clients, function)
     slow(BaseDatabaseWrapper, "_commit")
 
