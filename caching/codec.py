@@ -123,16 +123,36 @@ _CONSTRUCTORS: Final[dict[tuple[str, str], Any]] = {
 }
 
 
-class Pickler(pickle.Pickler):
-    def reducer_override(self, obj: Any) -> Any:
-        kind = type(obj)
-        if kind in _PLAIN or (kind is type and obj in _PLAIN) or kind is Constructor:
-            return NotImplemented
+class _Reducers(dict[type, Callable[[Any], Any]]):
+    """By type, what gives the reduction of its values; raises for a type that is not stored."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], Any]:
         reduction = _REDUCTIONS.get((kind.__module__, kind.__qualname__))
         if reduction is None:
             raise UnsupportedType(reasons.UNSUPPORTED.format(kind=f"{kind.__module__}.{kind.__qualname__}"))
         constructor, arguments = reduction
-        return constructor, arguments(obj)
+        self[kind] = lambda value: (constructor, arguments(value))
+        return self[kind]
+
+
+_reducers: Final = _Reducers({Constructor: Constructor.__reduce__})
+_reducers.update(dict.fromkeys(_PLAIN, lambda value: value.__reduce_ex__(5)))
+
+
+class _RowPickler(pickle.Pickler):
+    """For values alone: of a class or a function, pickle would not ask what gives its reduction."""
+
+    dispatch_table = _reducers
+
+
+class Pickler(pickle.Pickler):
+    """For anything; it asks here for each value that is of no simple type, which takes its time."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind in _PLAIN or (kind is type and obj in _PLAIN) or kind is Constructor:
+            return NotImplemented
+        return _reducers[kind](obj)
 
 
 class Unpickler(pickle.Unpickler):
@@ -143,10 +163,27 @@ class Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"{module}.{name} is not a type that is stored") from None
 
 
-def dumps(value: object) -> bytes:
-    """Return ``value`` as bytes; raise ``UnsupportedType`` if it holds any other type."""
+#: What the columns of most rows are.
+_VALUES: Final = frozenset({type(None), bool, int, float, str, bytes, uuid.UUID}) | _PLAIN
+
+
+def are_values(rows: Any) -> bool:
+    """Whether these are rows that consist of values alone."""
+    kinds = set[type]()
+    for row in rows if type(rows) is list else ():
+        if type(row) is not tuple and type(row) is not list:
+            return False
+        kinds.update(map(type, row))
+    return type(rows) is list and kinds <= _VALUES
+
+
+def dumps(value: object, of_values: bool = False) -> bytes:
+    """Return ``value`` as bytes; raise ``UnsupportedType`` if it holds any other type.
+
+    ``of_values`` says that it holds neither a class nor a function, not even to be refused.
+    """
     buffer = io.BytesIO()
-    Pickler(buffer, protocol=5).dump(value)
+    (_RowPickler if of_values else Pickler)(buffer, protocol=5).dump(value)
     return buffer.getvalue()
 
 

@@ -155,13 +155,16 @@ def valid(position: Any) -> int | None:
 
 def pack(record: Record) -> bytes:
     """Return ``record`` as bytes; with less about what was flushed if that is too much."""
-    flush, *rest = record
-    for smaller in (flush, whole(flush.tables), Flush(None)):
-        changes = None if smaller.changes is None else [tuple(change) for change in smaller.changes]
-        value = codec.plain((FORMAT, changes, smaller.children, *rest))
-        if len(value) <= MAX_RECORD_BYTES:
-            break
-    return value
+    value = _packed(record)
+    if len(value) > MAX_RECORD_BYTES:
+        value = _packed(record._replace(flush=whole(record.flush.tables)))
+    return value if len(value) <= MAX_RECORD_BYTES else _packed(record._replace(flush=Flush(None)))
+
+
+def _packed(record: Record) -> bytes:
+    (changes, children), *rest = record
+    plain = None if changes is None else [tuple(change) for change in changes]
+    return codec.plain((FORMAT, plain, children, *rest))
 
 
 def unpack(value: Any) -> Record:

@@ -40,7 +40,7 @@ An ``IS NULL`` of a table of an outer join is no condition: an absent row meets 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from .changes import MANY_ROWS, Schemas
 from .clauses import Condition, given
@@ -64,6 +64,7 @@ def dependencies(
     kin: bool,
     ask: Ask | None = None,
     is_enough: bool = False,
+    begun: Answer | None = None,
 ) -> tuple[Dependency, ...]:
     """Return what the answer of ``sql`` depends on.
 
@@ -71,13 +72,13 @@ def dependencies(
     (an aggregate over it was). ``tables`` are all that it reads, ``schemas`` those of the plain
     ones among them. With ``kin``, objects depend on their parents and children as well. With
     ``ask``, which returns the rows of a SELECT, it is asked for keys that narrow the answer. With
-    ``is_enough``, more rows would not change it: that there is any is all that is asked.
+    ``is_enough``, more rows would not change it: that there is any is all that is asked. ``begun``
+    is what ``begin()`` returned.
     """
-    is_readable = len(sql) <= MEMORABLE and isinstance(params, (tuple, list))
-    told = parts(sql, vendor, schemas) if is_readable else None
-    if told is None or len(params) != told[0].params:
+    answer = begin(sql, params, vendor, schemas) if begun is None else begun
+    if answer is None:
         return tuple(Dependency(table) for table in sorted(tables))
-    answer = _Answer(*told, params, rows, {}, is_enough)
+    answer.rows, answer.is_enough = rows, is_enough
     if ask is not None and len(answer.parts) > 1:
         answer.sources.update(_sources(answer, vendor, schemas, ask))
     found = [Dependency(table) for table in sorted(answer.plan.nested)]
@@ -90,23 +91,31 @@ def dependencies(
 Ask = Callable[[str, Sequence[Any]], Sequence[Any]]
 
 
-class _Answer(NamedTuple):
-    """A plan with its parameters and rows."""
+class Answer:
+    """A SELECT with its parameters, and when they are known its rows."""
 
-    plan: Selection
-    parts: Mapping[str, Part]
-    params: Sequence[Any]
-    rows: Sequence[Any] | None
-    #: By alias, where all rows that meet its conditions were asked for: how those are depended on.
-    sources: dict[str, Dependency]
-    #: More rows would not change the answer.
-    is_enough: bool = False
+    def __init__(self, plan: Selection, parts: Mapping[str, Part], params: Sequence[Any]) -> None:
+        self.plan, self.parts, self.params = plan, parts, params
+        self.rows: Sequence[Any] | None = None
+        #: More rows would not change the answer.
+        self.is_enough = False
+        #: By alias, where all rows that meet its conditions were asked for: how those are depended on.
+        self.sources: dict[str, Dependency] = {}
+        #: By alias, its conditions, and of each column how many values are asked for.
+        self.conditions = {alias: _conditions(part, params) for alias, part in parts.items()}
 
 
-def _depends(answer: _Answer, part: Part, kin: bool) -> list[Dependency]:
+def begin(sql: str, params: Any, vendor: str, schemas: Schemas) -> Answer | None:
+    """Return what can be told of the answer before its rows are known; None where nothing can."""
+    is_readable = len(sql) <= MEMORABLE and isinstance(params, (tuple, list))
+    told = parts(sql, vendor, schemas) if is_readable else None
+    return None if told is None or len(params) != told[0].params else Answer(*told, params)
+
+
+def _depends(answer: Answer, part: Part, kin: bool) -> list[Dependency]:
     if not part.is_known:
         return [Dependency(part.table)]
-    conditions, asked = _conditions(answer, part)
+    conditions, asked = answer.conditions[part.alias]
     if part.joined:
         conditions += _by_parents(answer, part)
     keys = _keys(answer, part)
@@ -133,7 +142,7 @@ def _is_complete(part: Part, keys: tuple[Known, ...], asked: list[tuple[str, int
     return any(len(keys) == number and name in unique for name, number in asked)
 
 
-def _by_parents(answer: _Answer, part: Part) -> tuple[Bound, ...]:
+def _by_parents(answer: Answer, part: Part) -> tuple[Bound, ...]:
     """Return the conditions that follow from rows that are joined to, where all of those are known."""
     found = []
     for name, joined in part.joined:
@@ -142,12 +151,12 @@ def _by_parents(answer: _Answer, part: Part) -> tuple[Bound, ...]:
             continue
         parent = answer.parts[joined]
         keys = _keys(answer, parent)
-        if keys and _is_complete(parent, keys, _conditions(answer, parent)[1]):
+        if keys and _is_complete(parent, keys, answer.conditions[joined][1]):
             found.append((name, "=", keys))
     return tuple(found)
 
 
-def _sources(answer: _Answer, vendor: str, schemas: Schemas, ask: Ask) -> dict[str, Dependency]:
+def _sources(answer: Answer, vendor: str, schemas: Schemas, ask: Ask) -> dict[str, Dependency]:
     """Ask for all rows that meet the conditions of a joined table, where that excludes writes.
 
     Not where the rows that point to them are told apart by a value of their own already; and of
@@ -167,13 +176,13 @@ def _sources(answer: _Answer, vendor: str, schemas: Schemas, ask: Ask) -> dict[s
     return found
 
 
-def _is_told_apart(answer: _Answer, part: Part) -> bool:
+def _is_told_apart(answer: Answer, part: Part) -> bool:
     assert part.schema is not None
-    bounds = (*_conditions(answer, part)[0], *_by_parents(answer, part))
+    bounds = (*answer.conditions[part.alias][0], *_by_parents(answer, part))
     return any(operator == "=" and part.schema.kinds[name] != "bool" for name, operator, _ in bounds)
 
 
-def _source(answer: _Answer, part: Part, vendor: str, schemas: Schemas, ask: Ask) -> Dependency | None:
+def _source(answer: Answer, part: Part, vendor: str, schemas: Schemas, ask: Ask) -> Dependency | None:
     """Ask for the keys of all rows that meet the conditions on an alias; None if those are too many.
 
     They are asked for after the answer. Until what is returned is touched, no others come; one that
@@ -195,7 +204,7 @@ def _source(answer: _Answer, part: Part, vendor: str, schemas: Schemas, ask: Ask
     return found[0] if [each.rule for each in found] == ["listed"] else None
 
 
-def _written(answer: _Answer, condition: Condition, params: list[Any]) -> str:
+def _written(answer: Answer, condition: Condition, params: list[Any]) -> str:
     """Return a condition as it is written; its parameters are added to ``params``."""
     column = ".".join(answer.plan.spelled[part] for part in condition.column)
     if condition.is_truth:
@@ -207,12 +216,16 @@ def _written(answer: _Answer, condition: Condition, params: list[Any]) -> str:
     return f"{column} {'IN' if condition.operator == '=' else condition.operator} ({values})"
 
 
-def _conditions(answer: _Answer, part: Part) -> tuple[tuple[Bound, ...], list[tuple[str, int]]]:
-    """Return the conditions on the alias, and of each column how many values are asked for."""
+#: Conditions, and of each column how many values are asked for.
+_Conditions = tuple[tuple[Bound, ...], list[tuple[str, int]]]
+
+
+def _conditions(part: Part, params: Sequence[Any]) -> _Conditions:
+    """Return the conditions on a table."""
     found: list[Bound] = []
     asked: list[tuple[str, int]] = []
     for name, operator, sources, kind, read, is_certain in part.tests:
-        told = [given(source, answer.params) for source in sources]
+        told = [given(source, params) for source in sources]
         values = tuple({None if value is None else read(value): None for value in told})
         if operator == "=" and None not in values and (UNKNOWN not in values or _are_strings(told)):
             asked.append((name, len(sources) if UNKNOWN in values else len(values)))
@@ -233,7 +246,7 @@ def _rounded(kind: str, operator: str, values: tuple[Known, ...]) -> tuple[Known
     return (values[0] + (_ROUNDING if operator[0] == "<" else -_ROUNDING),)
 
 
-def _keys(answer: _Answer, part: Part) -> tuple[Known, ...] | None:
+def _keys(answer: Answer, part: Part) -> tuple[Known, ...] | None:
     """Return the keys of the rows that contribute, if they are known."""
     return None if part.key is None or answer.rows is None else _distinct(answer.rows, part.key)
 
@@ -246,7 +259,7 @@ def _distinct(rows: Sequence[Any], shown: Shown) -> tuple[Known, ...] | None:
     return None if UNKNOWN in found or len(found) > MANY_ROWS else tuple(found)
 
 
-def _last_row(answer: _Answer, part: Part) -> tuple[Bound, ...]:
+def _last_row(answer: Answer, part: Part) -> tuple[Bound, ...]:
     """Return the condition that the last row of a page sets for those that are to enter."""
     if part.first is None or not answer.rows:
         return ()
@@ -256,7 +269,7 @@ def _last_row(answer: _Answer, part: Part) -> tuple[Bound, ...]:
     return ((column, operator, _rounded(kind, operator, (last,))),) if isinstance(last, int) else ()
 
 
-def _parents(answer: _Answer, part: Part) -> list[Dependency]:
+def _parents(answer: Answer, part: Part) -> list[Dependency]:
     """Return the dependencies on the rows that the objects of the alias point to."""
     found = []
     for parent, shown in part.parents:

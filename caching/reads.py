@@ -21,11 +21,12 @@ from django.utils.translation import get_language
 
 from . import entries, keys, reasons, sessions, tables, transactions
 from .blocks import Block
+from .changes import Schemas
 from .conf import NO_CACHE, conf
 from .history import Dependency
-from .index import index
+from .index import Index
 from .plans import Plan, Sketch, sketch
-from .queries import dependencies
+from .queries import Answer, begin, dependencies
 from .reports import logger, stats
 from .selects import tables_read
 from .sql import MEMORABLE, Uncachable, abridge
@@ -116,6 +117,10 @@ class Read:
         #: What is being looked for, and what was asked before that was known.
         self.lookup: entries.Lookup | None = None
         self.ahead: entries.Lookup | None = None
+        #: What has found nothing.
+        self.missed: entries.Lookup | None = None
+        #: What was told of the answer while the cache was asked for it, by what, and that.
+        self.begun: tuple[str, Schemas, Answer | None] | None = None
         #: Rows that were found before anything was compiled, and whether the database gave them.
         self.rows: Any = MISS
         self.ran = False
@@ -225,6 +230,8 @@ class Read:
         lookup.begin(self.key)
         if lookup.entry is None:
             _in_memory.discard(self.model)
+            if lookup.is_asking:
+                self.begun = self._begin()
             return MISS
         _in_memory.add(self.model)
         return lookup.entry.payload
@@ -247,7 +254,7 @@ class Read:
             return found.entry.payload
         stats.miss(self.model, self.key, found.reason)
         if transactions.why_not_store(self.connection) is None:
-            self.number, self.asked_at = found.number, monotonic()
+            self.number, self.asked_at, self.missed = found.number, monotonic(), lookup
         return MISS
 
     def may_ask(self) -> bool:
@@ -273,8 +280,18 @@ class Read:
         if dialect is None:
             return tuple(map(Dependency, sorted(self.tables)))
         ask = self._ask if self.plan is not None and not is_enough else None
+        schemas, begun = tables.schemas(), None
+        if self.begun is not None and sql is self.sql and params is self.params:
+            (vendor, known, answer), self.begun = self.begun, None
+            begun = answer if vendor == dialect and known is schemas else None
+        return dependencies(sql, params, rows, self.tables, dialect, schemas, conf.kin, ask, is_enough, begun)
+
+    def _begin(self) -> tuple[str, Schemas, Answer | None] | None:
+        """Tell what can be told of the answer before it is known; that takes no time of its own here."""
+        if (dialect := sessions.dialect(self.connection)) is None:
+            return None
         schemas = tables.schemas()
-        return dependencies(sql, params, rows, self.tables, dialect, schemas, conf.kin, ask, is_enough)
+        return dialect, schemas, begin(self.sql, self.params, dialect, schemas)
 
     def _ask(self, sql: str, params: Any) -> list[Any]:
         with self.connection.cursor() as cursor:
@@ -301,21 +318,21 @@ class Read:
 
     def _keep(self, payload: Any, depends_on: tuple[Dependency, ...]) -> None:
         assert self.number is not None
+        assert self.missed is not None
         # Once more: the connection may have been opened, or changed, by the query itself.
-        refusal = self._why_not_keep(payload) or entries.store(
-            self.key, self.number, depends_on, payload, self.timeout
+        refusal = self._why_not_keep(payload, self.missed.known) or entries.store(
+            self.key, self.number, depends_on, payload, self.timeout, self.missed
         )
         if refusal is None:
             stats.store(self.model, self.key, self.number)
         else:
             logger.debug("not stored %s: %s", self.key, refusal)
 
-    def _why_not_keep(self, payload: Any) -> str | None:
+    def _why_not_keep(self, payload: Any, known: Index) -> str | None:
         if reason := transactions.why_not_read(self.connection) or sessions.why_not_named(self.connection):
             return reason
         if not payload and not conf.cache_empty:
             return reasons.EMPTY
-        known = index()
         lag = conf.replicas.get(self.connection.alias)
         if lag is not None and not known.quiet_for(lag, self.tables, self.asked_at):
             return reasons.LAG

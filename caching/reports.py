@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from functools import lru_cache
 from typing import Any, Final
 
 from django.dispatch import Signal
@@ -64,14 +65,16 @@ class Stats:
             cache_hit.send_robust(model, key=key, number=number)
 
     def miss(self, model: Any, key: str, reason: str) -> None:
-        self.misses[label_of(model)] += 1
-        logger.debug("miss %s %s: %s", label_of(model), key, reason)
+        label = label_of(model)
+        self.misses[label] += 1
+        logger.debug("miss %s %s: %s", label, key, reason)
         if is_heard(cache_miss, model):
             cache_miss.send_robust(model, key=key, reason=reason)
 
     def store(self, model: Any, key: str, number: int) -> None:
-        self.stores[label_of(model)] += 1
-        logger.debug("store %s %s at %d", label_of(model), key, number)
+        label = label_of(model)
+        self.stores[label] += 1
+        logger.debug("store %s %s at %d", label, key, number)
 
     def refuse(self, model: Any, reason: str) -> None:
         self.uncached[label_of(model), reason] += 1
@@ -89,6 +92,7 @@ def is_heard(signal: Signal, sender: Any) -> bool:
     return bool(signal.receivers) and signal.has_listeners(sender)
 
 
+@lru_cache(maxsize=1024)
 def label_of(model: Any) -> str:
     """Return ``app.model`` for a model, ``"function"`` for None."""
     return model._meta.label if model is not None else "function"

@@ -144,9 +144,6 @@ def _write(
     transactions.locked(connection, reasons.WRITTEN)
     wrote_nothing = written.tables == frozenset()
     tell = partial(_tell, written, None if many else _noted(written, sql, params, connection))
-    if not (wrote_nothing or connection.in_atomic_block):
-        # Before the statement, too: having waited for the database, a processor is slow for a while.
-        tell = partial(transactions.known, tell(False))
     try:
         result = execute(sql, params, many, context)
         if connection.vendor == "sqlite" and context["cursor"].description is not None:

@@ -14,7 +14,7 @@ from django.core.cache import cache, caches
 from django.db import connection, connections, models, transaction
 from django.test import TransactionTestCase, override_settings
 
-from caching import cached_with, clients, entries, flushlist, index, near, near_cache, no_cache, transactions
+from caching import cached_with, clients, entries, flushlist, index, near, near_cache, no_cache, writes
 from caching.base import CachingQuerySet
 from caching.changes import Flush, whole
 from caching.mutations import Mutation
@@ -453,7 +453,7 @@ class Interrupted(_TestCase):
             for name in ("transmit", "read"):
                 for call in (1, 2):
                     self.interrupt(client, name, call)
-        self.interrupt(transactions, "known", 1)
+        self.interrupt(writes, "_tell", 1)
         self.interrupt(flushlist, "pack", 1)
         self.interrupt(index.Index, "begin", 1)
         assert self.interrupted >= 5
