@@ -96,11 +96,6 @@ class Lookup:
         """Whether the cache has been asked, and has not answered yet."""
         return self._answer is not None and self._found is None
 
-    def keep(self, data: bytes) -> None:
-        """Keep in memory what was not found and is now in the cache."""
-        if self._memory is not None:
-            self._memory.put(self._place, data)
-
     def _refusal(self) -> Found | None:
         listed, results = self.known.list.server, server(conf.cache)
         if listed.is_dummy:
@@ -251,20 +246,19 @@ def store(
     dependencies: Iterable[Dependency],
     payload: Any,
     timeout: Any,
-    missed: Lookup | None = None,
 ) -> str | None:
     """Store a result; return why not, if it was not. Never raises for a failing cache.
 
     ``number`` is the position from before the result was read; ``timeout`` is in seconds,
-    ``DEFAULT_TIMEOUT`` for the cache's own, None for no expiry. ``missed`` has not found it.
+    ``DEFAULT_TIMEOUT`` for the cache's own, None for no expiry.
     """
     if timeout is DEFAULT_TIMEOUT:
         timeout = server(conf.cache).default_timeout
     expires = None if timeout is None else time() + timeout
-    return _write(key, Entry(number, tuple(map(tuple, dependencies)), payload, expires), timeout, missed)
+    return _write(key, Entry(number, tuple(map(tuple, dependencies)), payload, expires), timeout)
 
 
-def _write(key: str, entry: Entry, timeout: float | None, missed: Lookup | None = None) -> str | None:
+def _write(key: str, entry: Entry, timeout: float | None) -> str | None:
     try:
         data = codec.dumps((FORMAT, *entry), codec.are_values(entry.payload))
     except codec.UnsupportedType as error:
@@ -273,9 +267,7 @@ def _write(key: str, entry: Entry, timeout: float | None, missed: Lookup | None 
         return reasons.TOO_LARGE.format(size=len(data))
     if not server(conf.cache).offer(key, data, timeout):
         return reasons.NOT_TAKEN
-    if missed is not None:
-        missed.keep(data)
-    elif (memory := near.memory(known := index())) is not None:
+    if (memory := near.memory(known := index())) is not None:
         memory.put(near.place(known, key), data)
     return None
 

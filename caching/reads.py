@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from operator import is_
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +25,7 @@ from .blocks import Block
 from .changes import Schemas
 from .conf import NO_CACHE, conf
 from .history import Dependency
-from .index import Index
+from .index import index
 from .plans import Plan, Sketch, sketch
 from .queries import Answer, begin, dependencies
 from .reports import logger, stats
@@ -97,6 +98,20 @@ class Keyed(NamedTuple):
     rows: list[Any]
 
 
+class Begun(NamedTuple):
+    """What was told of an answer before it was known, and by what."""
+
+    sql: str
+    params: Any
+    dialect: str
+    schemas: Schemas
+    answer: Answer | None
+
+    def of(self, *by: Any) -> Answer | None:
+        """Return what was told, if that was by these."""
+        return self.answer if all(map(is_, self[:4], by)) else None
+
+
 class Read:
     """A read of one queryset, which knows afterwards how it was answered."""
 
@@ -117,10 +132,8 @@ class Read:
         #: What is being looked for, and what was asked before that was known.
         self.lookup: entries.Lookup | None = None
         self.ahead: entries.Lookup | None = None
-        #: What has found nothing.
-        self.missed: entries.Lookup | None = None
-        #: What was told of the answer while the cache was asked for it, by what, and that.
-        self.begun: tuple[str, Schemas, Answer | None] | None = None
+        #: What was told of the answer while the cache was asked for it.
+        self.begun: Begun | None = None
         #: Rows that were found before anything was compiled, and whether the database gave them.
         self.rows: Any = MISS
         self.ran = False
@@ -220,7 +233,7 @@ class Read:
         Only ``found()`` says whether it may be served. What is made of it meanwhile takes no time:
         the cache is being asked.
         """
-        self.sql, self.params, self.number = sql, params, None
+        self.sql, self.params, self.number, self.begun = sql, params, None, None
         ahead, self.ahead, self.lookup = self.ahead, None, None
         if (refusal := self.why_not(sql, params, *more, read=read)) is not None:
             self.refuse(refusal)
@@ -254,7 +267,7 @@ class Read:
             return found.entry.payload
         stats.miss(self.model, self.key, found.reason)
         if transactions.why_not_store(self.connection) is None:
-            self.number, self.asked_at, self.missed = found.number, monotonic(), lookup
+            self.number, self.asked_at = found.number, monotonic()
         return MISS
 
     def may_ask(self) -> bool:
@@ -280,18 +293,19 @@ class Read:
         if dialect is None:
             return tuple(map(Dependency, sorted(self.tables)))
         ask = self._ask if self.plan is not None and not is_enough else None
-        schemas, begun = tables.schemas(), None
-        if self.begun is not None and sql is self.sql and params is self.params:
-            (vendor, known, answer), self.begun = self.begun, None
-            begun = answer if vendor == dialect and known is schemas else None
-        return dependencies(sql, params, rows, self.tables, dialect, schemas, conf.kin, ask, is_enough, begun)
+        schemas = tables.schemas()
+        begun, self.begun = self.begun, None
+        told = None if begun is None else begun.of(sql, params, dialect, schemas)
+        return dependencies(sql, params, rows, self.tables, dialect, schemas, conf.kin, ask, is_enough, told)
 
-    def _begin(self) -> tuple[str, Schemas, Answer | None] | None:
+    def _begin(self) -> Begun | None:
         """Tell what can be told of the answer before it is known; that takes no time of its own here."""
+        if self.connection.connection is None:
+            return None  # to find out whose rules it follows may be to connect, and this may be a hit
         if (dialect := sessions.dialect(self.connection)) is None:
             return None
         schemas = tables.schemas()
-        return dialect, schemas, begin(self.sql, self.params, dialect, schemas)
+        return Begun(self.sql, self.params, dialect, schemas, begin(self.sql, self.params, dialect, schemas))
 
     def _ask(self, sql: str, params: Any) -> list[Any]:
         with self.connection.cursor() as cursor:
@@ -318,21 +332,21 @@ class Read:
 
     def _keep(self, payload: Any, depends_on: tuple[Dependency, ...]) -> None:
         assert self.number is not None
-        assert self.missed is not None
         # Once more: the connection may have been opened, or changed, by the query itself.
-        refusal = self._why_not_keep(payload, self.missed.known) or entries.store(
-            self.key, self.number, depends_on, payload, self.timeout, self.missed
+        refusal = self._why_not_keep(payload) or entries.store(
+            self.key, self.number, depends_on, payload, self.timeout
         )
         if refusal is None:
             stats.store(self.model, self.key, self.number)
         else:
             logger.debug("not stored %s: %s", self.key, refusal)
 
-    def _why_not_keep(self, payload: Any, known: Index) -> str | None:
+    def _why_not_keep(self, payload: Any) -> str | None:
         if reason := transactions.why_not_read(self.connection) or sessions.why_not_named(self.connection):
             return reason
         if not payload and not conf.cache_empty:
             return reasons.EMPTY
+        known = index()
         lag = conf.replicas.get(self.connection.alias)
         if lag is not None and not known.quiet_for(lag, self.tables, self.asked_at):
             return reasons.LAG

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from django.apps import apps
@@ -101,7 +102,7 @@ def _schema(model: type[models.Model]) -> Schema | None:
     if len(columns) != len(fields):
         return None
     key: Any = model._meta.pk
-    references, parents = {}, {}
+    references, parents, indexed = {}, {}, set(_indexed(model))
     for column, field in columns.items():
         if type(field) not in (models.ForeignKey, models.OneToOneField):
             continue
@@ -113,7 +114,7 @@ def _schema(model: type[models.Model]) -> Schema | None:
             parents[column] = table
     return Schema(
         key=fold(key.column) if key.column else "",
-        kinds={column: _kind(field) for column, field in columns.items()},
+        kinds={column: _kind(field, indexed) for column, field in columns.items()},
         unique=frozenset(column for column, field in columns.items() if field.unique),
         generated=frozenset(
             column for column, field in columns.items() if getattr(field, "generated", False)
@@ -123,11 +124,20 @@ def _schema(model: type[models.Model]) -> Schema | None:
     )
 
 
-def _kind(field: Any) -> str:
+def _kind(field: Any, indexed: Set[str]) -> str:
     """Return the kind of a column; none for what nobody looks for: a text of any length, without an index."""
     kind = kind_of(field)
-    is_long = kind in ("text", "binary") and field.max_length is None
-    return "" if is_long and not (field.unique or field.db_index or field.remote_field) else kind
+    is_long = kind in ("text", "binary") and field.max_length is None and field.remote_field is None
+    return "" if is_long and field.name not in indexed else kind
+
+
+def _indexed(model: type[models.Model]) -> Iterator[str]:
+    """Yield the names of fields that are part of an index."""
+    options: Any = model._meta
+    yield from (field.name for field in options.local_fields if field.unique or field.db_index)
+    yield from chain(*options.unique_together)
+    for index in (*options.indexes, *options.constraints):
+        yield from (name.lstrip("-") for name in getattr(index, "fields", ()))
 
 
 def is_caching(model: type[models.Model]) -> bool:

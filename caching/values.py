@@ -183,7 +183,10 @@ def _moment(value: Any) -> Known:
         except ValueError:
             return UNKNOWN
     if value.tzinfo is not None:
-        value = value.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+        try:
+            value = value.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+        except OverflowError:  # at the end of time
+            return UNKNOWN
     moment: int = (value - _EPOCH) // _MICROSECOND
     return moment
 

@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 from django.core.cache import cache, caches
 from django.db import connection, connections, models, transaction
+from django.db.models.query import ModelIterable
 from django.test import TransactionTestCase, override_settings
 
 from caching import cached_with, clients, entries, flushlist, index, near, near_cache, no_cache, writes
@@ -50,6 +51,17 @@ def asked() -> Iterator[list[tuple[str, ...]]]:
 
     with mock.patch.object(clients, "ask", note):
         yield noted.questions
+
+
+class Twice(ModelIterable):  # type: ignore[type-arg]
+    """Gives what is asked, and then the authors called Bob."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from super().__iter__()
+        query = self.queryset.query.chain()
+        query.clear_where()
+        query.add_q(models.Q(name="Bob"))
+        yield from ModelIterable(self.queryset._with(_query=query))
 
 
 if TYPE_CHECKING:
@@ -105,6 +117,37 @@ class Memory(_TestCase):
                 self.forget_results()
                 with self.assertNumQueries(0):
                     assert read() == expected[0]
+
+    def test_questions_of_one_read_are_not_mixed_up(self) -> None:
+        def found() -> list[Any]:
+            authors = Author.objects.order_by("pk").filter(name="Ann")
+            authors._iterable_class = Twice
+            return [author.mentor_id for author in authors]
+
+        bob = Author.objects.create(name="Bob")
+        found(), found()
+        Author.objects.filter(pk=bob.pk).update(mentor=bob)
+        for place, kept in list(near._memory._results.items()):
+            if b"Ann" in kept.data:
+                near._memory.drop(place)  # it is fetched; the other one is here, and no longer holds
+        assert found() == [None, bob.pk]
+        Author.objects.create(name="Bob")
+        assert found() == [None, bob.pk, None]
+
+    def test_hit_needs_no_database(self) -> None:
+        def apart() -> list[str]:
+            """Read in a new thread, as a process does that has just begun."""
+            near._memory.__init__()  # type: ignore[misc]
+            try:
+                return names()
+            finally:
+                assert connection.connection is None
+                caches.close_all()
+
+        names(), names()
+        broken = mock.patch.object(type(connections["default"]), "get_new_connection", side_effect=OSError)
+        with broken:
+            assert in_thread(apart) == ["Ann"]
 
     def test_every_read_asks_anew_whether_it_holds(self) -> None:
         names()

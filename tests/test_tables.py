@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 from unittest import skipUnless
 from unittest.mock import patch
 
@@ -175,6 +176,40 @@ class TrackedTests(SimpleTestCase):
     def test_untracked_names_the_first(self) -> None:
         self.assertIsNone(untracked({"testapp_book", "testapp_author"}))
         self.assertEqual(untracked({"testapp_book", "testapp_review", "testapp_log"}), "testapp_log")
+
+
+class SchemaTests(SimpleTestCase):
+    def test_text_of_any_length_compares_where_it_has_an_index(self) -> None:
+        with project():
+
+            class Page(CachingMixin, Model):
+                body = models.TextField()
+                path = models.TextField(unique=True)
+                tag = models.TextField(db_index=True)
+                title = models.CharField(max_length=100)
+                above = models.ForeignKey("self", models.CASCADE, to_field="path", null=True)
+                one, two, three, four = (models.TextField() for _ in range(4))
+                objects = CachingManager()
+
+                class Meta(Model.Meta):
+                    indexes: ClassVar = [models.Index(fields=["-one"], name="one")]
+                    constraints: ClassVar = [
+                        models.UniqueConstraint(fields=["two"], name="two"),
+                        models.CheckConstraint(condition=models.Q(body="a"), name="body"),
+                    ]
+                    unique_together: ClassVar = [("three", "four")]
+
+            kinds = dict(tables.schemas()["testapp_page"].kinds)
+            self.assertEqual(kinds.pop("id"), "int")
+            self.assertEqual(kinds.pop("body"), "")
+            self.assertEqual(set(kinds.values()), {"text"})
+            self.assertEqual(len(kinds), 8)
+
+    def test_is_equal_to_itself_alone(self) -> None:
+        found = tables.schemas()
+        tables.forget()
+        self.assertNotEqual(found, tables.schemas())
+        self.assertEqual(dict(found).keys(), dict(tables.schemas()).keys())
 
 
 class TouchedTests(SimpleTestCase):

@@ -75,6 +75,7 @@ UNKNOWNS = [
     ("moment", "sqlite", "2020-01-02 03:04:05+05:00"),
     ("moment", "sqlite", "2020-01-02T03:04:05"),
     ("moment", "sqlite local", MOMENT),
+    ("moment", "postgresql", MOMENT.max.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=-5)))),
     ("uuid", "sqlite", UUID.hex.upper()),
     ("uuid", "sqlite", str(UUID)),
     ("uuid", "mysql", 5),

@@ -6,12 +6,14 @@ Books up to ``READ`` are read, those after them written: a write never changes w
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import count, cycle
 from typing import Any
 
+from django.conf import settings
 from django.core.cache import cache
 from django.db import transaction
 from library.models import Author, Book, Loan, Note
@@ -248,6 +250,52 @@ def bare_save() -> Call:
         cache.set(f"record-{cache.incr('position')}", data)
 
     return call
+
+
+# The server of the cache alone, without a client: what must be sent, no sooner, and nothing else
+
+
+def connected() -> socket.socket:
+    host, _, port = settings.LOCATION.rpartition(":")
+    server = socket.create_connection((host, int(port)))
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return server
+
+
+def stored_by(name: str) -> bytes:
+    return b"set %b 0 3600 300 noreply\r\n%b\r\n" % (name.encode(), b"." * 300)
+
+
+def socket_miss() -> Call:
+    server, pks = connected(), keys()
+
+    def call() -> Book:
+        name = f"one-{next(numbers)}"
+        server.sendall(f"get {name} position\r\n".encode())
+        server.recv(4096)
+        book = Book.objects.get(pk=next(pks), pages__lt=next(above))
+        server.sendall(stored_by(name))
+        return book
+
+    return call
+
+
+def socket_save() -> Call:
+    server, book = connected(), Book.objects.get(slug=f"book-{READ + 1}")
+    server.sendall(b"set position 0 0 1 noreply\r\n1\r\n")
+
+    def call() -> None:
+        book.pages += 1
+        book.save()
+        server.sendall(b"incr position 1\r\n")
+        server.sendall(stored_by(f"record-{server.recv(4096).strip().decode()}"))
+
+    return call
+
+
+if settings.CACHE == "memcached":
+    operation("query of a miss, get and set on a socket", "bare", 150)(socket_miss)
+    operation("save, incr and set on a socket", "bare", 150)(socket_save)
 
 
 # What nobody caches, in a process that caches something else
