@@ -391,7 +391,10 @@ def count(own: Own, backend: Any, key: str) -> Question | None:
     The answer is the number, or None where there is nothing to count from.
     """
     client = _client(own, backend, "incr")
-    return client.count(backend.make_key(key)) if isinstance(client, Memcached) else None
+    # What is to be stored by the number is then stored by the same client.
+    if not isinstance(client, Memcached) or not _spells(backend.__class__, "set", PyMemcacheCache):
+        return None
+    return client.count(backend.make_key(key))
 
 
 def send(own: Own, backend: Any, key: str, value: Any, timeout: Any) -> bool:

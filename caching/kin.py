@@ -91,7 +91,8 @@ def children(written: Change, left: Iterable[tuple[str, Children]]) -> tuple[Chi
     return tuple(dict.fromkeys(found))
 
 
-def columns(names: Iterable[str]) -> frozenset[str]:
+@lru_cache(maxsize=512)
+def columns(names: frozenset[str]) -> frozenset[str]:
     """Return the columns of these tables that point to objects that are cached."""
     schemas = tables.schemas()
     return frozenset().union(*[schemas[name].parents for name in names if name in schemas])
@@ -123,4 +124,5 @@ def _attributes(model: type[Model]) -> _Attributes:
     )
 
 
+tables.on_forget(columns.cache_clear)
 tables.on_forget(_attributes.cache_clear)

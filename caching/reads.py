@@ -26,6 +26,7 @@ from .changes import Schemas
 from .conf import NO_CACHE, conf
 from .history import Dependency
 from .index import index
+from .parts import parts
 from .plans import Plan, Sketch, sketch
 from .queries import Answer, begin, dependencies
 from .reports import logger, stats
@@ -377,6 +378,9 @@ def result_key(connection: BaseDatabaseWrapper, asked: str, *more: object) -> st
     else:
         begun = _begun(5 + len(more), language, identity, asked)
     return f"{conf.prefix}result:{begun.end(*more)}"
+
+
+tables.on_forget(parts.cache_clear)
 
 
 @lru_cache(maxsize=4096)

@@ -34,9 +34,23 @@ class Tables(NamedTuple):
     deleted: Mapping[str, frozenset[str]]
 
 
-@lru_cache(maxsize=1)
+#: How often what was computed from the models was forgotten. It is remembered by this number: what a
+#: thread is computing while another one forgets is of the older number, and not found afterwards.
+_generation = 0
+
+
+def generation() -> int:
+    """Return a number by which what is computed from the models may be remembered."""
+    return _generation
+
+
 def tables() -> Tables:
     """Return the tables of the installed models and of ``CACHE_MACHINE["TABLES"]``."""
+    return _tables(_generation)
+
+
+@lru_cache(maxsize=1)
+def _tables(generation: int) -> Tables:
     declared = conf.tables
     installed = list(apps.get_models(include_auto_created=True))
     related = set(_related(model for model in installed if is_caching(model)))
@@ -76,7 +90,6 @@ def _changed(
     return found
 
 
-@lru_cache(maxsize=1)
 def schemas() -> Schemas:
     """Return the columns of the plain tables, those whose statements may be narrowed.
 
@@ -84,6 +97,11 @@ def schemas() -> Schemas:
     that changes by itself when it is written (a trigger of its own, declared as derived from
     itself, or a cascade of the database that comes back to it).
     """
+    return _schemas(_generation)
+
+
+@lru_cache(maxsize=1)
+def _schemas(generation: int) -> Schemas:
     found: dict[str, Schema | None] = {}
     project = tables()
     for model in apps.get_models(include_auto_created=True):
@@ -99,8 +117,8 @@ def schemas() -> Schemas:
 def _schema(model: type[models.Model]) -> Schema | None:
     fields: list[Any] = [field for field in model._meta.local_fields if field.column]
     columns = {fold(field.column): field for field in fields}
-    if len(columns) != len(fields):
-        return None
+    if len(columns) != len(fields) or any(isinstance(field.related_model, str) for field in fields):
+        return None  # or it points to a model that is not there
     key: Any = model._meta.pk
     references, parents, indexed = {}, {}, set(_indexed(model))
     for column, field in columns.items():
@@ -148,7 +166,6 @@ def is_caching(model: type[models.Model]) -> bool:
     )
 
 
-@lru_cache(maxsize=2048)
 def touched(written: frozenset[str] | None, deletes: bool) -> frozenset[str] | None:
     """Return the tracked tables that a write to ``written`` may change; None for all.
 
@@ -242,8 +259,7 @@ def on_forget(clear: Callable[[], None]) -> None:
 
 def forget(**kwargs: object) -> None:
     """Compute the tables anew when next asked; a receiver of signals."""
-    tables.cache_clear()
-    touched.cache_clear()
-    schemas.cache_clear()
+    global _generation
+    _generation += 1
     for clear in _dependents:
         clear()

@@ -67,11 +67,7 @@ class Transaction:
     def commit(self) -> None:
         """Append the flush of the whole transaction: as one, readers see all of it or none."""
         if not self.done and self.writes:
-            flush = Flush(None)
-            try:
-                flush = told(self.writes)
-            finally:  # interrupted, too: a worker may be told to stop at any point
-                index().flush(flush)
+            _flush(partial(told, self.writes))
         self.done = True
         _unfinished.discard(self)
 
@@ -188,9 +184,17 @@ def wrote(connection: BaseDatabaseWrapper, tables: frozenset[str] | None, tell: 
         transaction = _begin(connection, reasons.WRITTEN)
         transaction.reason = reasons.WRITTEN
         if transaction.block is not None:
-            index().flush(tell(False))  # a test case never commits
+            _flush(partial(tell, False))  # a test case never commits
         else:
             _add(transaction, Write(frozenset(connection.savepoint_ids), tables, tell))
+
+
+def _flush(tell: Callable[[], Flush]) -> None:
+    flush = Flush(None)
+    try:
+        flush = tell()
+    finally:  # interrupted, too: a worker may be told to stop at any point
+        index().flush(flush)
 
 
 def rolled_back_to(connection: BaseDatabaseWrapper, savepoint: str) -> None:

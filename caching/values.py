@@ -97,16 +97,17 @@ def known(kind: str, value: Any, vendor: str) -> Known:
 def reader(kind: str, vendor: str) -> Callable[[Any], Known]:
     """Return what brings the values of a kind, which are not None, into their form."""
     if (kind == "text" and vendor.startswith("mysql")) or (kind == "moment" and vendor.endswith(LOCAL)):
-        return _unknown
+        return unknown
     if kind == "moment":
         with_zone = vendor == "postgresql"
         return lambda value: _moment(value) if _is_plain(value, with_zone) else UNKNOWN
     if kind == "uuid" and vendor.startswith("sqlite"):
         return lambda value: _uuid(value) if _is_canonical(value) else UNKNOWN
-    return _READERS.get(kind, _unknown)
+    return _READERS.get(kind, unknown)
 
 
-def _unknown(value: Any) -> Known:
+def unknown(value: Any) -> Known:
+    """Return that nothing is known of ``value``."""
     return UNKNOWN
 
 

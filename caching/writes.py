@@ -23,7 +23,7 @@ from django.db.models.signals import class_prepared
 from . import index, kin, reasons, sessions, tables, transactions
 from .changes import Children, Flush, whole
 from .conf import conf, fold
-from .mutations import Told, mutation
+from .mutations import Told, forget_mutations, mutation
 from .reports import logger
 from .sql import MEMORABLE, abridge
 from .statements import EVERYTHING, Kind, Statement, statement
@@ -104,32 +104,31 @@ class _Writing(NamedTuple):
     table: str = ""
     #: Of a single UPDATE or DELETE 0 rows are nothing written. Of other statements they prove nothing.
     counts: bool = False
-    #: Columns of the tables that point to objects that are cached.
-    parents: frozenset[str] = frozenset()
 
 
 def _writing(found: Statement) -> _Writing:
     written = tables.touched(found.tables, deletes=found.verb not in ("INSERT", "UPDATE"))
     flush = whole(written)
-    if not written or not found.tables or len(found.tables) > 1:
-        return _Writing(written, flush, parents=kin.columns(written or ()))
+    if not found.tables or len(found.tables) > 1:
+        return _Writing(written, flush)
     (table,) = found.tables
     counts = found.verb in ("UPDATE", "DELETE") and table not in tables.tables().followers
-    return _Writing(written, flush, table if table in written else "", counts, kin.columns(written))
+    return _Writing(written, flush, table if written and table in written else "", counts)
 
 
 @lru_cache(maxsize=2048)
-def _remembered(sql: str) -> _Writing:
+def _remembered(sql: str, generation: int) -> _Writing:
     return _writing(statement(abridge(sql)))
 
 
 tables.on_forget(_remembered.cache_clear)
+tables.on_forget(forget_mutations)
 
 
 def _written(found: Statement, sql: Any) -> _Writing:
     try:
         is_short = isinstance(sql, str) and len(sql) <= MEMORABLE
-        return _remembered(sql) if is_short else _writing(found)
+        return _remembered(sql, tables.generation()) if is_short else _writing(found)
     except AppRegistryNotReady:  # a write while the models are still being imported
         return _Writing(None, Flush(None))
 
@@ -200,10 +199,11 @@ def _tell(written: _Writing, noted: _Noted | None, much: bool) -> Flush:
 
     With ``much``, its tables are told, and not what was changed in them.
     """
-    if noted is None or (much and (noted.left is None or not written.parents)):
+    if noted is None or (much and noted.left is None):
         return written.flush
     try:
-        proven = noted.change(written.parents if much else None)
+        parents = kin.columns(written.tables or frozenset()) if much else None
+        proven = noted.change(parents) if parents != frozenset() else None
         if proven is None:
             return written.flush
         if much and noted.left is not None:

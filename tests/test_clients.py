@@ -639,6 +639,11 @@ class PyMemcacheLeaningTests(Leaning, PyMemcache, CacheTestCase):
     ways = {"ask", "count", "send"}
 
 
+class OwnSetLeaningTests(PyMemcacheLeaningTests):
+    backend = "tests.test_clients.OwnSet"
+    ways = {"ask"}
+
+
 class PyLibMCLeaningTests(Leaning, PyLibMC, CacheTestCase):
     ways: set[str] = set()
 

@@ -489,13 +489,13 @@ class Keywords(TestCase):
 class Cascades(TestCase):
     def test_a_table_that_the_database_comes_back_to_is_not_narrowed(self) -> None:
         known = tables.tables()
-        tables.schemas.cache_clear()
+        tables.forget()
         try:
             round_trip = known._replace(cascades={"shop_author": frozenset({"shop_book", "shop_author"})})
             with patch.object(tables, "tables", return_value=round_trip):
                 found = tables.schemas()
         finally:
-            tables.schemas.cache_clear()
+            tables.forget()
         assert "shop_author" not in found
         assert "shop_book" in found
 

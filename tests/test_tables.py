@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 from unittest import skipUnless
 from unittest.mock import patch
 
@@ -205,11 +205,39 @@ class SchemaTests(SimpleTestCase):
             self.assertEqual(set(kinds.values()), {"text"})
             self.assertEqual(len(kinds), 8)
 
+    def test_model_that_points_to_none_is_not_narrowed(self) -> None:
+        with project():
+
+            class City(CachingMixin, Model):
+                country = models.ForeignKey("nowhere.Country", models.CASCADE)
+                objects = CachingManager()
+
+            class Street(CachingMixin, Model):
+                objects = CachingManager()
+
+            self.assertEqual(tables.schemas().keys(), {"testapp_street"})
+
     def test_is_equal_to_itself_alone(self) -> None:
         found = tables.schemas()
         tables.forget()
         self.assertNotEqual(found, tables.schemas())
         self.assertEqual(dict(found).keys(), dict(tables.schemas()).keys())
+
+
+class ForgottenTests(SimpleTestCase):
+    def test_while_it_is_computed(self) -> None:
+        def forgotten(*arguments: Any) -> Any:
+            found = original(*arguments)
+            tables.forget()
+            return found
+
+        for name, function in (("_related", tables.tables), ("_schema", tables.schemas)):
+            tables.forget()
+            original = getattr(tables, name)
+            with patch.object(tables, name, forgotten):
+                before = function()
+            self.assertIsNot(function(), before)
+            self.assertIs(function(), function())
 
 
 class TouchedTests(SimpleTestCase):

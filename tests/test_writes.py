@@ -13,7 +13,8 @@ from django.db import connection, connections, models, transaction
 from django.db.models.signals import post_save, pre_save
 from django.test import TestCase, TransactionTestCase, override_settings, skipUnlessDBFeature
 
-from caching import no_cache, sessions, stats, tables, writes
+from caching import mutations, no_cache, sessions, stats, tables, writes
+from caching.parts import parts
 from caching.transactions import why_not_read
 from tests.testapp.models import (
     Article,
@@ -370,6 +371,40 @@ class HookTests(TransactionTestCase):
         connection.close()
         connection.ensure_connection()
         assert why_not_read(connections["default"]) is None
+
+    def test_models_that_come_while_a_statement_is_read_for_the_first_time(self) -> None:
+        Author.objects.create(name="Ann")
+        Author.objects.count()
+        tables.forget()
+
+        def touched(written: Any, deletes: bool) -> Any:
+            tables.forget()  # another thread has registered the model of the table just now
+            return frozenset()
+
+        with mock.patch("caching.tables.touched", touched):
+            Author.objects.create(name="Bob")
+        Author.objects.create(name="Cyd")
+        assert Author.objects.count() == 3
+
+    def test_what_was_read_of_statements_is_let_go_with_the_models(self) -> None:
+        for read in (writes._remembered, mutations._remembered, parts):
+            Author.objects.create(name="Ann")
+            Author.objects.filter(name="Ann").first()
+            assert read.cache_info().currsize
+            tables.forget()
+            assert not read.cache_info().currsize
+
+    def test_update_that_met_no_row_of_a_relation_without_a_model(self) -> None:
+        Tag.objects.count()
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE without_model (id integer)")
+            try:
+                Tag.objects.count()
+                cursor.execute("DELETE FROM without_model WHERE id = 1")
+                with self.assertNumQueries(0):
+                    Tag.objects.count()
+            finally:
+                cursor.execute("DROP TABLE without_model")
 
     def test_write_while_the_models_are_imported_flushes_everything(self) -> None:
         Author.objects.create(name="Ann")
