@@ -28,7 +28,7 @@ from .changes import MANY_ROWS, Change, Schema, Schemas
 from .clauses import Param, Source, given
 from .dml import Assigned, Plan, plan
 from .sql import MEMORABLE
-from .values import COMPARABLE, ORDERED, UNKNOWN, Known, reader, unknown
+from .values import COMPARABLE, ORDERED, UNKNOWN, Known, reader
 
 
 def change(sql: str, params: Any, vendor: str, schemas: Schemas) -> Change | None:
@@ -140,10 +140,6 @@ class Mutation:
         places = tuple(map(self._place, sources))
         return _Values(name, places, reader(self._schema.kinds[name], self._vendor), name == self.key)
 
-    def _is_readable(self, name: str) -> bool:
-        """Whether any value of a column is known."""
-        return reader(self._schema.kinds[name], self._vendor) is not unknown
-
     def _conditions(self) -> Iterator[_Values]:
         kinds = self._schema.kinds
         for condition in self._plan.where:
@@ -151,14 +147,12 @@ class Mutation:
             if condition.column.owner not in ("", self.table) or condition.operator != "=":
                 continue
             is_truth = condition.is_truth and kinds.get(name) != "bool"
-            if kinds.get(name) in COMPARABLE and not is_truth and self._is_readable(name):
+            if kinds.get(name) in COMPARABLE and not is_truth:
                 yield self._read(name, condition.values)
 
     def _assignments(self) -> Iterator[_Values]:
         for name, source in self._plan.assigned:
             if source is None or name in self._schema.generated or self._schema.kinds[name] not in _KNOWABLE:
-                continue
-            if not self._is_readable(name):
                 continue
             if _is_kept(self._schema, name, source, self._vendor):
                 found = self._read(name, source.sources)

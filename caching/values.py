@@ -97,17 +97,16 @@ def known(kind: str, value: Any, vendor: str) -> Known:
 def reader(kind: str, vendor: str) -> Callable[[Any], Known]:
     """Return what brings the values of a kind, which are not None, into their form."""
     if (kind == "text" and vendor.startswith("mysql")) or (kind == "moment" and vendor.endswith(LOCAL)):
-        return unknown
+        return _unknown
     if kind == "moment":
         with_zone = vendor == "postgresql"
         return lambda value: _moment(value) if _is_plain(value, with_zone) else UNKNOWN
     if kind == "uuid" and vendor.startswith("sqlite"):
         return lambda value: _uuid(value) if _is_canonical(value) else UNKNOWN
-    return _READERS.get(kind, unknown)
+    return _READERS.get(kind, _unknown)
 
 
-def unknown(value: Any) -> Known:
-    """Return that nothing is known of ``value``."""
+def _unknown(value: Any) -> Known:
     return UNKNOWN
 
 
