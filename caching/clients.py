@@ -282,6 +282,7 @@ class Redis(Client):
         self._serializer = around._serializer
         exceptions = around._lib.exceptions
         self.lost, self.refused = exceptions.ConnectionError, exceptions.ResponseError
+        finalize(self, self.connection.disconnect)
 
     def close(self) -> None:
         self.connection.disconnect()
