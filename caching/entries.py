@@ -54,8 +54,8 @@ class Lookup:
     """A fetch that is under way: what it asked may not be answered yet. Never raises for a failing cache."""
 
     __slots__ = (
-        *("_answer", "_asked_at", "_found", "_kept", "_memory", "_place", "_seen"),
-        *("entry", "key", "known"),
+        *("_answer", "_asked_at", "_found", "_kept", "_known", "_memory", "_place", "_seen"),
+        *("entry", "key"),
     )
 
     def __init__(self, ahead: bool = False) -> None:
@@ -63,13 +63,13 @@ class Lookup:
         self.key = self._place = ""
         #: A result of the memory; to be served if ``found()`` says so.
         self.entry: Entry | None = None
-        self.known = index()
+        self._known = index()
         self._answer: Callable[[], Any] | None = None
         try:
             self._found = self._refusal()
-            self._memory = None if self._found else near.memory(self.known)
-            if ahead and self._memory is not None and not near.is_trusted(self.known):
-                self._ask([self.known.list.position_key], self.known.list.server)
+            self._memory = None if self._found else near.memory(self._known)
+            if ahead and self._memory is not None and not near.is_trusted(self._known):
+                self._ask([self._known.list.position_key], self._known.list.server)
         except CacheDown:
             self._found = DOWN
 
@@ -97,18 +97,18 @@ class Lookup:
         return self._answer is not None and self._found is None
 
     def _refusal(self) -> Found | None:
-        listed, results = self.known.list.server, server(conf.cache)
+        listed, results = self._known.list.server, server(conf.cache)
         if listed.is_dummy:
             return Found(None, None, reasons.DUMMY)
         if not (listed.available and results.available):
             return DOWN
-        if self.known.owes and not self.known.settle():
+        if self._known.owes and not self._known.settle():
             return Found(None, None, reasons.OWED)
         return None
 
     def _begin(self) -> Found | None:
         """Ask; return what was found where that is known at once."""
-        known, kept = self.known, None
+        known, kept = self._known, None
         if self._memory is not None:
             self._place = near.place(known, self.key)
             kept = self._kept = self._memory.get(self._place)
@@ -129,7 +129,7 @@ class Lookup:
 
     def _recall(self, kept: Kept) -> Found | None:
         """Return a result that may be served, by what this process knows of the list."""
-        entry, position = self._recalled(kept), self.known.position
+        entry, position = self._recalled(kept), self._known.position
         if entry is not None and entry.number <= position:
             found = self._judged(entry, position)
             if found.entry is not None:
@@ -142,7 +142,7 @@ class Lookup:
         """Apply the rule to a result of the memory, and note up to where it was found to hold."""
         kept = self._kept
         assert kept is not None
-        found = _judge(self.key, entry, position, self.known, kept.number)
+        found = _judge(self.key, entry, position, self._known, kept.number)
         if found.entry is entry and position > kept.number and self._memory is not None:
             self._memory.renew(self._place, kept, position)
         return found
@@ -160,20 +160,20 @@ class Lookup:
             self._memory.drop(self._place)
 
     def _ask(self, keys: list[str], of: Server) -> None:
-        self._seen, self._asked_at = self.known.seen, monotonic()
+        self._seen, self._asked_at = self._known.seen, monotonic()
         asked = of.ask(keys)
         self._answer = partial(of.get_many, keys) if asked is None else asked.answer
 
     def _ask_all(self) -> None:
         """Ask for the result, and how far the list has come."""
         results, keys = server(conf.cache), [self.key]
-        if results is self.known.list.server:
-            keys.append(self.known.list.position_key)
+        if results is self._known.list.server:
+            keys.append(self._known.list.position_key)
         self._ask(keys, results)
 
     def _end(self) -> Found:
         assert self._answer is not None
-        known, answer = self.known, self._answer()
+        known, answer = self._known, self._answer()
         if self.entry is None and server(conf.cache) is not known.list.server:
             answer = answer | known.list.server.get_many([known.list.position_key])
         position = known.observe(answer.get(known.list.position_key), self._seen)
@@ -198,7 +198,7 @@ class Lookup:
         entry = unpack(data)
         if entry is None:
             return Found(None, position, reasons.UNREADABLE)
-        found = _judge(self.key, entry, position, self.known)
+        found = _judge(self.key, entry, position, self._known)
         if self._memory is not None and found.entry is entry:
             self._memory.put(self._place, data)
         return found

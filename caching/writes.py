@@ -210,12 +210,8 @@ def _tell(written: _Writing, noted: _Noted | None, much: bool) -> Flush:
             return Flush(written.flush.changes, kin.children(proven, noted.left))
         if noted.puts:
             proven = proven._replace(verb="put")
-        changes = written.flush.changes or ()
-        if len(changes) == 1:
-            changes = (proven,)
-        else:
-            changes = tuple([proven if each.table == proven.table else each for each in changes])
-        return Flush(changes, () if noted.left is None else kin.children(proven, noted.left))
+        changes = [proven if each.table == proven.table else each for each in written.flush.changes or ()]
+        return Flush(tuple(changes), () if noted.left is None else kin.children(proven, noted.left))
     except Exception:
         logger.exception(_NOT_KNOWN)
         return written.flush

@@ -72,6 +72,30 @@ def test_round_trip(value: Any) -> None:
     assert second == value
 
 
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_rows_of_values_become_the_same_bytes(value: Any) -> None:
+    rows = [(1, value), [value, None]]
+    expected = type(value) in codec._VALUES
+    assert codec.are_values(rows) == expected
+    if expected:
+        assert dumps(rows, of_values=True) == dumps(rows)
+
+
+@pytest.mark.parametrize("rows", [None, (1, 2), [1], [{"a": 1}], [((1,),)], [(str,)], [(len,)]], ids=repr)
+def test_what_are_no_rows_of_values(rows: Any) -> None:
+    assert not codec.are_values(rows)
+
+
+def test_zone_of_another_class_is_refused_in_rows_of_values() -> None:
+    class Zone(datetime.tzinfo):
+        pass
+
+    rows = [(datetime.datetime(2020, 1, 1, tzinfo=Zone()),)]
+    assert codec.are_values(rows)
+    with pytest.raises(UnsupportedType, match="Zone, which is not stored"):
+        dumps(rows, of_values=True)
+
+
 def test_round_trip_of_what_does_not_equal_itself() -> None:
     for value in (float("nan"), decimal.Decimal("NaN"), decimal.Decimal("sNaN123")):
         found = loads(dumps(value))

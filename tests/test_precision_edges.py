@@ -435,6 +435,25 @@ class MuchInATransaction(TransactionTestCase):
                 Book.objects.create(price=number, author=self.one)
         self.assert_other_is_still_cached()
 
+    def test_parent_that_was_left_is_told_at_the_commit(self) -> None:
+        Book.objects.create(price=1, author=self.one)
+        (book,) = Book.objects.all()
+        one, other = (Author.objects.get(pk=author.pk) for author in (self.one, self.other))
+        with transaction.atomic():
+            book.author = other
+            book.save()
+            book.author = None  # what it points to later is of no interest
+        assert not any(Author.objects.get(pk=author.pk).from_cache for author in (one, other))
+
+    def test_what_was_checked_is_noted_with_each_write(self) -> None:
+        with transaction.atomic():
+            with mock.patch.object(sessions, "is_unchecked", return_value=True):
+                Tag.objects.create(name="put")
+            Tag.objects.create(name="insert")
+            kept = sessions.session(transaction.get_connection()).transaction.writes
+            told = [write.tell(False).changes or () for write in kept]
+        assert [changes[0].verb for changes in told] == ["put", "insert"]
+
     def test_what_was_rolled_back_does_not_count(self) -> None:
         with transaction.atomic():
             with suppress(ZeroDivisionError), transaction.atomic():
